@@ -1,0 +1,40 @@
+package cluster
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Attachment is a container that this host has attached to networks. It is
+// local: the host's journal holds it, and the store sees only its endpoints.
+type Attachment struct {
+	ID         string // chosen by the runtime, unique on its host
+	Name       string // what others call it: a DNS label
+	NetNS      string // path of its network namespace
+	Hostname   string
+	Interfaces []Interface
+	Labels     map[string]string
+	Created    time.Time
+}
+
+// Interface is one interface of an attachment, on one network.
+type Interface struct {
+	Network string
+	// NetworkCreated is the network's CreateRevision when the interface was
+	// made: a later network of the same name is another one.
+	NetworkCreated int64
+	Name           string         // in the container: eth0
+	Addrs          []netip.Prefix // address and length of the subnet, at most one of each family
+	MAC            MAC
+	Aliases        []string
+}
+
+// HasAddr reports whether a is one of the interface's addresses.
+func (i Interface) HasAddr(a netip.Addr) bool {
+	for _, p := range i.Addrs {
+		if p.Addr() == a {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,62 @@
+package cluster
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Snapshot is a complete, immutable picture of the facts that a host plans
+// from, as of one revision of the store or of several close ones. All slices
+// are sorted (see [NewSnapshot]); callers must not change them.
+type Snapshot struct {
+	// Revision of the newest record within.
+	Revision int64
+	Networks []Network // by name
+	Hosts    []Host    // by ID
+	Leases   []Lease   // by network, then prefix
+}
+
+// NewSnapshot sorts the facts and returns them as a Snapshot. It takes
+// ownership of the slices.
+func NewSnapshot(revision int64, networks []Network, hosts []Host, leases []Lease) *Snapshot {
+	slices.SortFunc(networks, func(a, b Network) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(hosts, func(a, b Host) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(leases, func(a, b Lease) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), ComparePrefix(a.Prefix, b.Prefix))
+	})
+	return &Snapshot{Revision: revision, Networks: networks, Hosts: hosts, Leases: leases}
+}
+
+// Network returns the network of that name.
+func (s *Snapshot) Network(name string) (Network, bool) {
+	i, ok := slices.BinarySearchFunc(s.Networks, name, func(n Network, name string) int { return cmp.Compare(n.Name, name) })
+	if !ok {
+		return Network{}, false
+	}
+	return s.Networks[i], true
+}
+
+// Host returns the host of that ID.
+func (s *Snapshot) Host(id HostID) (Host, bool) {
+	i, ok := slices.BinarySearchFunc(s.Hosts, id, func(h Host, id HostID) int { return cmp.Compare(h.ID, id) })
+	if !ok {
+		return Host{}, false
+	}
+	return s.Hosts[i], true
+}
+
+// NetworkLeases returns the leases of one network, sorted by prefix.
+func (s *Snapshot) NetworkLeases(name string) []Lease {
+	lo, _ := slices.BinarySearchFunc(s.Leases, name, func(l Lease, name string) int { return cmp.Compare(l.Network, name) })
+	hi := lo
+	for hi < len(s.Leases) && s.Leases[hi].Network == name {
+		hi++
+	}
+	return s.Leases[lo:hi:hi]
+}
+
+// ComparePrefix orders prefixes by address, then by length.
+func ComparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}

@@ -1,0 +1,281 @@
+package dataplane
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+)
+
+// Verb says what an [Op] does.
+type Verb uint8
+
+// The verbs. Create and Update both leave the kernel with the row as given,
+// whatever was there of ours before; they differ in what the operator reads.
+const (
+	Create Verb = iota
+	Update
+	Delete
+)
+
+func (v Verb) String() string { return [...]string{"create", "update", "delete"}[v] }
+
+// Op is one small operation on one row: data, so that it can be printed,
+// compared and replayed.
+type Op struct {
+	Verb Verb
+	Row  Row
+	Why  string // in one line, for people
+}
+
+func (o Op) String() string {
+	return [...]string{"+ ", "~ ", "- "}[o.Verb] + o.Row.String() + "  # " + o.Why
+}
+
+// Diff returns the operations that lead from have to want, in an order in which
+// each can be done: makers up, then breakers down. It is deterministic, and
+// empty when both are the same. Only a link whose kind, VXLAN attributes or peer
+// differ is replaced; its deletion stands right before its creation, and all
+// that hung on it counts as absent, since the kernel takes it along.
+func Diff(want, have State) []Op {
+	d := differ{want: want, have: have, gone: map[LinkKey]bool{}, absent: map[LinkKey]bool{}, moved: map[LinkKey]bool{}, replaced: map[LinkKey]bool{}}
+	d.findGone()
+
+	var ops []Op
+	ops = append(ops, makeOps(want.Chains, have.Chains, compareChain, nil)...)
+	ops = append(ops, makeOps(want.Jumps, have.Jumps, compareJump, nil)...)
+	ops = append(ops, d.linkOps()...)
+	ops = append(ops, makeOps(want.Addrs, have.Addrs, compareAddr, func(r Addr) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, makeOps(want.Sysctls, have.Sysctls, compareSysctl, nil)...)
+	ops = append(ops, makeOps(want.Neighs, have.Neighs, compareNeigh, func(r Neigh) bool {
+		// Changing the MAC of a device flushes its neighbours, permanent ones
+		// too (neigh_changeaddr in net/core/neighbour.c).
+		k := LinkKey{r.NS, r.Link}
+		return d.absent[k] || d.moved[k]
+	})...)
+	ops = append(ops, makeOps(want.FDB, have.FDB, compareFDB, func(r FDB) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, makeOps(want.Routes, have.Routes, compareRoute, func(r Route) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+
+	ops = append(ops, breakOps(want.Routes, have.Routes, compareRoute, func(r Route) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, breakOps(want.FDB, have.FDB, compareFDB, func(r FDB) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, breakOps(want.Neighs, have.Neighs, compareNeigh, func(r Neigh) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, breakOps(want.Addrs, have.Addrs, compareAddr, func(r Addr) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, breakOps(want.Links, have.Links, compareLink, func(r Link) bool { return d.takenAlong(r) })...)
+	ops = append(ops, breakOps(want.Jumps, have.Jumps, compareJump, nil)...)
+	ops = append(ops, breakOps(want.Chains, have.Chains, compareChain, nil)...)
+	return ops
+}
+
+type differ struct {
+	want, have State
+	// gone links are deleted or replaced by an operation of this diff.
+	gone map[LinkKey]bool
+	// absent links no longer exist, with all that hangs on them, by the time
+	// later rows are made: the gone ones and the other ends of their pairs.
+	absent map[LinkKey]bool
+	// moved links get another MAC.
+	moved map[LinkKey]bool
+	// replaced are the hosts' ends of pairs whose other end is replaced.
+	replaced map[LinkKey]bool
+}
+
+// mustReplace reports whether the kernel cannot turn have into want.
+func mustReplace(want, have Link) bool {
+	return want.Kind != have.Kind || want.VXLAN != have.VXLAN || want.Peer != have.Peer
+}
+
+func (d *differ) findGone() {
+	for k, h := range d.have.Links {
+		w, ok := d.want.Links[k]
+		switch {
+		case !ok || mustReplace(w, h):
+			d.gone[k], d.absent[k] = true, true
+		case w.MAC != h.MAC:
+			d.moved[k] = true
+		}
+	}
+	// One end of a veth pair takes the other along.
+	for k, h := range d.have.Links {
+		if h.Peer == "" {
+			continue
+		}
+		host := LinkKey{Host, h.Peer}
+		switch {
+		case d.gone[k]:
+			d.absent[host] = true
+			_, d.replaced[host] = d.want.Links[k]
+		case d.gone[host]:
+			d.absent[k] = true
+		}
+	}
+}
+
+// takenAlong reports whether an unwanted link goes with the other end of its
+// pair, so that no operation of its own is owed.
+func (d *differ) takenAlong(l Link) bool {
+	if l.Peer != "" {
+		return d.gone[LinkKey{Host, l.Peer}] // the host's end is deleted, without entering the container
+	}
+	return d.replaced[l.LinkKey]
+}
+
+func (d *differ) linkOps() []Op {
+	var ops []Op
+	for _, w := range sorted(d.want.Links, compareLink) {
+		h, ok := d.have.Links[w.LinkKey]
+		switch {
+		case ok && d.gone[w.LinkKey]:
+			ops = append(ops, Op{Delete, h, "replaced: " + linkChange(w, h)}, Op{Create, w, "replaces: " + linkChange(w, h)})
+		case !ok || d.absent[w.LinkKey]:
+			ops = append(ops, Op{Create, w, "missing"})
+		default:
+			if h.Master != "" && d.absent[LinkKey{w.NS, h.Master}] {
+				h.Master = "" // the port falls off when its bridge goes
+			}
+			if h != w {
+				ops = append(ops, Op{Update, w, "differs: " + linkChange(w, h)})
+			}
+		}
+	}
+	return ops
+}
+
+// linkChange says in which attributes want differs from have.
+func linkChange(want, have Link) string {
+	var parts []string
+	note := func(name string, w, h any) {
+		if w != h {
+			parts = append(parts, fmt.Sprintf("%s is %v", name, h))
+		}
+	}
+	note("type", want.Kind, have.Kind)
+	note("vni", want.VXLAN.VNI, have.VXLAN.VNI)
+	note("dstport", want.VXLAN.Port, have.VXLAN.Port)
+	note("local", want.VXLAN.Local, have.VXLAN.Local)
+	note("peer", want.Peer, have.Peer)
+	note("master", want.Master, orNone(have.Master))
+	note("address", want.MAC, have.MAC)
+	note("mtu", want.MTU, have.MTU)
+	note("up", want.Up, have.Up)
+	note("alias", want.Alias, have.Alias)
+	if len(parts) == 0 {
+		return "other end replaced"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// makeOps returns the creations and updates of one table. absent tells which
+// rows of have do not count.
+func makeOps[K comparable, V Row](want, have map[K]V, compare func(a, b V) int, absent func(V) bool) []Op {
+	var rows []V
+	verbs := map[K]Verb{}
+	for k, w := range want {
+		h, ok := have[k]
+		switch {
+		case !ok || absent != nil && absent(h):
+			verbs[k] = Create
+		case !w.Same(h):
+			verbs[k] = Update
+		default:
+			continue
+		}
+		rows = append(rows, w)
+	}
+	slices.SortFunc(rows, compare)
+	ops := make([]Op, len(rows))
+	for i, w := range rows {
+		k := any(w.Key()).(K)
+		if ops[i] = (Op{verbs[k], w, "missing"}); verbs[k] == Update {
+			ops[i].Why = "was: " + firstLine(have[k].String())
+		}
+	}
+	return ops
+}
+
+// breakOps returns the deletions of one table, last made first.
+func breakOps[K comparable, V Row](want, have map[K]V, compare func(a, b V) int, absent func(V) bool) []Op {
+	var rows []V
+	for k, h := range have {
+		if _, ok := want[k]; !ok && (absent == nil || !absent(h)) {
+			rows = append(rows, h)
+		}
+	}
+	slices.SortFunc(rows, func(a, b V) int { return compare(b, a) })
+	ops := make([]Op, len(rows))
+	for i, h := range rows {
+		ops[i] = Op{Delete, h, "not wanted"}
+	}
+	return ops
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+// Requires returns the keys of the rows in want that must be in place before r
+// can be made. When one of them has failed, making r is pointless or unsafe:
+// it is blocked.
+func Requires(r Row, want State) []Key {
+	var keys []Key
+	need := func(k Key) {
+		if _, ok := want.Get(k); ok {
+			keys = append(keys, k)
+		}
+	}
+	switch r := r.(type) {
+	case Jump:
+		need(ChainKey{r.Family, r.FirewallOf, r.To})
+	case Link:
+		if r.NS == Host && r.Kind != Veth {
+			// No network comes up unguarded: the filter chains first.
+			for k := range want.Chains {
+				if k.FirewallOf == "filter" {
+					keys = append(keys, k)
+				}
+			}
+			slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
+		}
+		if r.Master != "" {
+			need(LinkKey{r.NS, r.Master})
+		}
+		if r.Kind == Veth && r.Peer == "" {
+			for k, l := range want.Links {
+				if l.Peer == r.Name && r.NS == Host {
+					keys = append(keys, k)
+				}
+			}
+		}
+	case Addr:
+		need(LinkKey{r.NS, r.Link})
+	case Sysctl:
+		if parts := strings.Split(r.Name, "/"); len(parts) == 5 && cluster.CheckName(parts[3]) == nil {
+			need(LinkKey{r.NS, parts[3]})
+		}
+	case Neigh:
+		need(LinkKey{r.NS, r.Link})
+	case FDB:
+		need(LinkKey{r.NS, r.Link})
+	case Route:
+		need(LinkKey{r.NS, r.Link})
+		if r.Via.IsValid() {
+			need(NeighKey{r.NS, r.Link, r.Via})
+		}
+		if r.Src.IsValid() {
+			for k := range want.Addrs {
+				if k.NS == r.NS && k.Link == r.Link && k.Prefix.Addr() == r.Src {
+					keys = append(keys, k)
+				}
+			}
+		}
+	}
+	return keys
+}

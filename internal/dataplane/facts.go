@@ -1,0 +1,37 @@
+package dataplane
+
+import "net/netip"
+
+// Facts is what an observation tells besides rows of ours.
+type Facts struct {
+	// Host is nil unless the scope covered links, addresses or routes of the
+	// host's namespace.
+	Host *HostFacts
+	// Gone lists the namespaces of the scope that no longer exist. They have
+	// no rows.
+	Gone []NS
+}
+
+// HostFacts is what a plan must know of the host that is not ours.
+type HostFacts struct {
+	// Links that are not ours and have at least one address, sorted by name.
+	Links []HostLink
+	// Routes that are not ours and not the default route: the prefixes that an
+	// overlay network must not cover. Sorted, without duplicates, host routes
+	// of own addresses and multicast left out.
+	Routes []netip.Prefix
+	// DefaultLink is the link of the default route with the lowest metric, of
+	// IPv4 if there is one; empty if there is none.
+	DefaultLink string
+	// DockerUser says in which families the filter table has a chain
+	// DOCKER-USER (IPv4 first).
+	DockerUser [2]bool
+}
+
+// HostLink is a link of the host that is not ours.
+type HostLink struct {
+	Name  string
+	MTU   int // bytes
+	Up    bool
+	Addrs []netip.Prefix // not link-local, sorted
+}

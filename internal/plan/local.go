@@ -1,0 +1,64 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// Local is what a host knows of itself.
+type Local struct {
+	ID       cluster.HostID
+	Underlay Underlay
+	Port     uint16 // UDP, of the tunnel
+	// Held are the subnets that this host owns, as its own disk says: not as
+	// the snapshot does, which may be older or newer.
+	Held        []cluster.Lease
+	Attachments []cluster.Attachment
+	DockerUser  [2]bool // the filter table has a chain DOCKER-USER: IPv4, IPv6
+}
+
+// Underlay is the interface that carries the tunnel.
+type Underlay struct {
+	Link  string
+	Addrs []netip.Addr // at most one of each family; the first is preferred
+	MTU   int          // bytes
+}
+
+// Result is a plan: rows, and what stood in the way of more.
+type Result struct {
+	State    dataplane.State
+	Problems []cluster.Problem
+}
+
+// BridgeName returns the name of a network's bridge on every host.
+func BridgeName(vni cluster.VNI) string { return fmt.Sprintf("%s%d", dataplane.BridgePrefix, vni) }
+
+// VXLANName returns the name of a network's VXLAN device on every host.
+func VXLANName(vni cluster.VNI) string { return fmt.Sprintf("%s%d", dataplane.VXLANPrefix, vni) }
+
+// HostLink returns the name of the host's end of the veth that is the interface
+// ifname of the attachment id: a hash, since IFNAMSIZ leaves 15 bytes.
+func HostLink(id, ifname string) string {
+	sum := sha256.Sum256([]byte(id + "\x00" + ifname))
+	return dataplane.VethPrefix + hex.EncodeToString(sum[:6])
+}
+
+// Concerns returns a predicate that is true of the rows that belong to one
+// attachment alone: both ends of its veths and all within its namespace.
+func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
+	links := map[string]bool{}
+	for _, i := range a.Interfaces {
+		links[HostLink(a.ID, i.Name)] = true
+	}
+	return func(r dataplane.Row) bool {
+		if k, ok := r.Key().(dataplane.LinkKey); ok && k.NS == dataplane.Host {
+			return links[k.Name]
+		}
+		return string(r.Key().Namespace()) == a.NetNS
+	}
+}
