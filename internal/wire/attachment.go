@@ -1,0 +1,84 @@
+package wire
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// InterfaceDetail is what the message of an interface says beyond the fact:
+// what the agent derived from its plan.
+type InterfaceDetail struct {
+	HostLink string // the host's end of the veth
+	Gateways []netip.Addr
+	MTU      int // bytes
+}
+
+// Attachment returns a as a message; detail derives the rest of each interface
+// and may be nil.
+func Attachment(a cluster.Attachment, detail func(cluster.Interface) InterfaceDetail) *ovlv1.Attachment {
+	p := &ovlv1.Attachment{
+		Id: a.ID, Name: a.Name, Netns: a.NetNS, Hostname: a.Hostname,
+		Labels: labels(a.Labels), Created: timestamp(a.Created),
+	}
+	for _, i := range a.Interfaces {
+		var d InterfaceDetail
+		if detail != nil {
+			d = detail(i)
+		}
+		p.Interfaces = append(p.Interfaces, Interface(i, d))
+	}
+	return p
+}
+
+// Interface returns i as a message.
+func Interface(i cluster.Interface, d InterfaceDetail) *ovlv1.Interface {
+	return &ovlv1.Interface{
+		Network: i.Network, Name: i.Name, HostLink: d.HostLink,
+		Addresses: prefixTexts(i.Addrs), Gateways: addrTexts(d.Gateways),
+		Mac: macText(i.MAC), Mtu: unsigned(d.MTU), Aliases: slices.Clone(i.Aliases),
+	}
+}
+
+// ParseAttachment returns the attachment in p.
+func ParseAttachment(p *ovlv1.Attachment) (cluster.Attachment, error) {
+	a := cluster.Attachment{
+		ID: p.GetId(), Name: p.GetName(), NetNS: p.GetNetns(), Hostname: p.GetHostname(),
+		Labels: labels(p.GetLabels()), Created: parseTimestamp(p.GetCreated()),
+	}
+	for _, m := range p.GetInterfaces() {
+		i, _, err := ParseInterface(m)
+		if err != nil {
+			return cluster.Attachment{}, fmt.Errorf("parse attachment %q: %w", p.GetId(), err)
+		}
+		a.Interfaces = append(a.Interfaces, i)
+	}
+	return a, nil
+}
+
+// ParseInterface returns the interface in p. The message does not carry the
+// revision at which its network was created.
+func ParseInterface(p *ovlv1.Interface) (cluster.Interface, InterfaceDetail, error) {
+	fail := func(err error) (cluster.Interface, InterfaceDetail, error) {
+		return cluster.Interface{}, InterfaceDetail{}, fmt.Errorf("parse interface %q: %w", p.GetName(), err)
+	}
+	addrs, err := parsePrefixes(p.GetAddresses())
+	if err != nil {
+		return fail(err)
+	}
+	gateways, err := parseAddrs(p.GetGateways())
+	if err != nil {
+		return fail(err)
+	}
+	mac, err := parseOptionalMAC(p.GetMac())
+	if err != nil {
+		return fail(err)
+	}
+	i := cluster.Interface{
+		Network: p.GetNetwork(), Name: p.GetName(), Addrs: addrs, MAC: mac, Aliases: slices.Clone(p.GetAliases()),
+	}
+	return i, InterfaceDetail{HostLink: p.GetHostLink(), Gateways: gateways, MTU: int(p.GetMtu())}, nil
+}

@@ -1,0 +1,99 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+var drivers = map[ovlv1.Driver]cluster.Driver{
+	ovlv1.Driver_overlay: cluster.DriverOverlay,
+	ovlv1.Driver_bridge:  cluster.DriverBridge,
+	ovlv1.Driver_macvlan: cluster.DriverMacvlan,
+}
+
+// Driver returns the message's spelling of d; DRIVER_UNSPECIFIED for one that
+// this version does not know.
+func Driver(d cluster.Driver) ovlv1.Driver {
+	for p, c := range drivers {
+		if c == d {
+			return p
+		}
+	}
+	return ovlv1.Driver_DRIVER_UNSPECIFIED
+}
+
+// ParseDriver returns the driver that p names. Unspecified means overlay, as
+// the .proto file says.
+func ParseDriver(p ovlv1.Driver) (cluster.Driver, error) {
+	if p == ovlv1.Driver_DRIVER_UNSPECIFIED {
+		return cluster.DriverOverlay, nil
+	}
+	d, ok := drivers[p]
+	if !ok {
+		return "", fmt.Errorf("parse driver %d: unknown to this version", int32(p))
+	}
+	return d, nil
+}
+
+// Network returns n as a message.
+func Network(n cluster.Network) *ovlv1.Network {
+	p := &ovlv1.Network{
+		Name: n.Name, Vni: uint32(n.VNI), Driver: Driver(n.Driver),
+		Internal: n.Internal, Masquerade: n.Masquerade, DirectRouting: n.DirectRouting,
+		Mtu: unsigned(n.MTU), StaticRange: prefixText(n.StaticRange),
+		DnsDomain: n.DNSDomain, Parent: n.Parent, Labels: labels(n.Labels),
+		Created: timestamp(n.Created), Revision: n.Revision,
+	}
+	for _, pool := range n.Pools {
+		p.Subnets = append(p.Subnets, pool.Prefix.String())
+		p.HostPrefixes = append(p.HostPrefixes, unsigned(pool.HostPrefix))
+	}
+	return p
+}
+
+// ParseNetwork returns the fact in p. The message does not carry the revision
+// of creation, so the result has none.
+func ParseNetwork(p *ovlv1.Network) (cluster.Network, error) {
+	fail := func(err error) (cluster.Network, error) {
+		return cluster.Network{}, fmt.Errorf("parse network %q: %w", p.GetName(), err)
+	}
+	driver, err := ParseDriver(p.GetDriver())
+	if err != nil {
+		return fail(err)
+	}
+	pools, err := parsePools(p.GetSubnets(), p.GetHostPrefixes())
+	if err != nil {
+		return fail(err)
+	}
+	static, err := parseOptionalPrefix(p.GetStaticRange())
+	if err != nil {
+		return fail(err)
+	}
+	return cluster.Network{
+		Name: p.GetName(), VNI: cluster.VNI(p.GetVni()), Driver: driver, Pools: pools,
+		Internal: p.GetInternal(), Masquerade: p.GetMasquerade(), DirectRouting: p.GetDirectRouting(),
+		MTU: int(p.GetMtu()), StaticRange: static,
+		DNSDomain: p.GetDnsDomain(), Parent: p.GetParent(), Labels: labels(p.GetLabels()),
+		Created: parseTimestamp(p.GetCreated()), Revision: p.GetRevision(),
+	}, nil
+}
+
+func parsePools(subnets []string, lengths []uint32) ([]cluster.Pool, error) {
+	if len(subnets) != len(lengths) {
+		return nil, fmt.Errorf("%d subnets with %d host prefixes: want one for each", len(subnets), len(lengths))
+	}
+	var pools []cluster.Pool
+	for i, s := range subnets {
+		p, err := parsePrefix(s)
+		if err != nil {
+			return nil, err
+		}
+		if lengths[i] > uint32(p.Addr().BitLen()) { //nolint:gosec // BitLen is 32 or 128
+			return nil, fmt.Errorf("host prefix /%d of %s: beyond its family", lengths[i], p)
+		}
+		pools = append(pools, cluster.Pool{Prefix: p, HostPrefix: int(lengths[i])})
+	}
+	return pools, nil
+}
