@@ -1,0 +1,117 @@
+package store
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+)
+
+type hostRecord struct {
+	ID        cluster.HostID `json:"id"`
+	Name      string         `json:"name"`
+	Underlay  []netip.Addr   `json:"underlay,omitempty"`
+	VXLANPort uint16         `json:"vxlanPort"`
+	Routes    []netip.Prefix `json:"routes,omitempty"`
+	Version   string         `json:"version,omitempty"`
+}
+
+// EncodeHost returns the value of a host's record, or why it cannot be one.
+// Draining is not part of it: that lies at [DrainKey].
+func EncodeHost(h cluster.Host) ([]byte, error) {
+	if err := checkHost(h); err != nil {
+		return nil, fmt.Errorf("encode host %q: %w", clip(string(h.ID)), err)
+	}
+	return encode("host "+string(h.ID), hostRecord{
+		ID: h.ID, Name: h.Name, Underlay: h.Underlay, VXLANPort: h.VXLANPort,
+		Routes: h.Routes, Version: h.Version,
+	})
+}
+
+// DecodeHost returns the host in a record, with its revision; never draining.
+func DecodeHost(r Record) (cluster.Host, error) {
+	id, err := ParseHostKey(r.Key)
+	if err != nil {
+		return cluster.Host{}, err
+	}
+	var rec hostRecord
+	if err := decode(r, &rec); err != nil {
+		return cluster.Host{}, err
+	}
+	h := cluster.Host{
+		ID: rec.ID, Name: rec.Name, Underlay: some(rec.Underlay), VXLANPort: rec.VXLANPort,
+		Routes: some(rec.Routes), Version: rec.Version, Revision: r.ModRev,
+	}
+	return checked(r, h, h.ID == id, checkHost)
+}
+
+func checkHost(h cluster.Host) error {
+	if _, err := cluster.ParseHostID(string(h.ID)); err != nil {
+		return err
+	}
+	if err := cluster.CheckName(h.Name); err != nil {
+		return err
+	}
+	if err := checkAddrs(h.Underlay); err != nil {
+		return fmt.Errorf("underlay: %w", err)
+	}
+	if h.VXLANPort == 0 {
+		return fmt.Errorf("VXLAN port 0: want 1 to 65535")
+	}
+	if len(h.Routes) > cluster.MaxHostRoutes {
+		return fmt.Errorf("%d routes: want at most %d", len(h.Routes), cluster.MaxHostRoutes)
+	}
+	for _, p := range h.Routes {
+		if err := checkPrefix(p); err != nil {
+			return fmt.Errorf("route: %w", err)
+		}
+	}
+	return checkText("version", h.Version, maxShort)
+}
+
+type leaseRecord struct {
+	Network string         `json:"network"`
+	Prefix  netip.Prefix   `json:"prefix"`
+	Host    cluster.HostID `json:"host"`
+}
+
+// EncodeLease returns the value of a subnet's lease, or why it cannot be one.
+func EncodeLease(l cluster.Lease) ([]byte, error) {
+	if err := checkLease(l); err != nil {
+		return nil, fmt.Errorf("encode lease of %s: %w", l.Prefix, err)
+	}
+	return encode("lease of "+l.Prefix.String(), leaseRecord{Network: l.Network, Prefix: l.Prefix, Host: l.Host})
+}
+
+// DecodeLease returns the lease in a record, with its revision.
+func DecodeLease(r Record) (cluster.Lease, error) {
+	network, prefix, err := ParseSubnetKey(r.Key)
+	if err != nil {
+		return cluster.Lease{}, err
+	}
+	var rec leaseRecord
+	if err := decode(r, &rec); err != nil {
+		return cluster.Lease{}, err
+	}
+	l := cluster.Lease{Network: rec.Network, Prefix: rec.Prefix, Host: rec.Host, Revision: r.ModRev}
+	return checked(r, l, l.Network == network && l.Prefix == prefix, checkLease)
+}
+
+func checkLease(l cluster.Lease) error {
+	if err := cluster.CheckName(l.Network); err != nil {
+		return err
+	}
+	if err := checkSubnet(l.Prefix); err != nil {
+		return err
+	}
+	_, err := cluster.ParseHostID(string(l.Host))
+	return err
+}
+
+// some makes an empty slice the nil one, so that equal records are equal values.
+func some[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil
+	}
+	return s
+}
