@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -39,7 +40,7 @@ func (o Op) String() string {
 // differ is replaced; its deletion stands right before its creation, and all
 // that hung on it counts as absent, since the kernel takes it along.
 func Diff(want, have State) []Op {
-	d := differ{want: want, have: have, gone: map[LinkKey]bool{}, absent: map[LinkKey]bool{}, moved: map[LinkKey]bool{}, replaced: map[LinkKey]bool{}}
+	d := differ{want: want, have: have, gone: map[LinkKey]bool{}, absent: map[LinkKey]bool{}, moved: map[LinkKey]bool{}, replaced: map[LinkKey]bool{}, lostSrc: map[source]bool{}}
 	d.findGone()
 
 	var ops []Op
@@ -55,9 +56,9 @@ func Diff(want, have State) []Op {
 		return d.absent[k] || d.moved[k]
 	})...)
 	ops = append(ops, makeOps(want.FDB, have.FDB, compareFDB, func(r FDB) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
-	ops = append(ops, makeOps(want.Routes, have.Routes, compareRoute, func(r Route) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, makeOps(want.Routes, have.Routes, compareRoute, d.routeAbsent)...)
 
-	ops = append(ops, breakOps(want.Routes, have.Routes, compareRoute, func(r Route) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
+	ops = append(ops, breakOps(want.Routes, have.Routes, compareRoute, d.routeAbsent)...)
 	ops = append(ops, breakOps(want.FDB, have.FDB, compareFDB, func(r FDB) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
 	ops = append(ops, breakOps(want.Neighs, have.Neighs, compareNeigh, func(r Neigh) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
 	ops = append(ops, breakOps(want.Addrs, have.Addrs, compareAddr, func(r Addr) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
@@ -76,8 +77,21 @@ type differ struct {
 	absent map[LinkKey]bool
 	// moved links get another MAC.
 	moved map[LinkKey]bool
+	// lostSrc are the addresses that go with absent links: the kernel takes every
+	// route along that prefers one as its source, whatever link it is on
+	// (fib_sync_down_addr in net/ipv4/fib_semantics.c).
+	lostSrc map[source]bool
 	// replaced are the hosts' ends of pairs whose other end is replaced.
 	replaced map[LinkKey]bool
+}
+
+type source struct {
+	ns   NS
+	addr netip.Addr
+}
+
+func (d *differ) routeAbsent(r Route) bool {
+	return d.absent[LinkKey{r.NS, r.Link}] || r.Src.IsValid() && d.lostSrc[source{r.NS, r.Src}]
 }
 
 // mustReplace reports whether the kernel cannot turn have into want.
@@ -107,6 +121,11 @@ func (d *differ) findGone() {
 			_, d.replaced[host] = d.want.Links[k]
 		case d.gone[host]:
 			d.absent[k] = true
+		}
+	}
+	for k := range d.have.Addrs {
+		if d.absent[LinkKey{k.NS, k.Link}] {
+			d.lostSrc[source{k.NS, k.Prefix.Addr()}] = true
 		}
 	}
 }
@@ -271,7 +290,7 @@ func Requires(r Row, want State) []Key {
 		}
 		if r.Src.IsValid() {
 			for k := range want.Addrs {
-				if k.NS == r.NS && k.Link == r.Link && k.Prefix.Addr() == r.Src {
+				if k.NS == r.NS && k.Prefix.Addr() == r.Src {
 					keys = append(keys, k)
 				}
 			}

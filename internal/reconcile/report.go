@@ -35,11 +35,13 @@ type Report struct {
 	Wanted  int // rows
 	// Outcomes of the rows that are not done, in the order of the tables.
 	Outcomes []Outcome
+	// Gone lists namespaces that were found to exist no longer.
+	Gone []dataplane.NS
 	// Err is set when the pass could not observe: nothing was applied.
 	Err error
 }
 
-// Err returns an error if one of the rows for which concerns returns true is
+// Failure returns an error if one of the rows for which concerns returns true is
 // failed or blocked, or if the pass could not observe.
 func (r Report) Failure(concerns func(dataplane.Row) bool) error {
 	if r.Err != nil {

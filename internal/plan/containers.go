@@ -1,0 +1,113 @@
+package plan
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/ipam"
+)
+
+// containers emits the veth pairs of the attachments and what is in their
+// namespaces.
+func (p *planner) containers(nets []network) {
+	byName := make(map[string]network, len(nets))
+	for _, n := range nets {
+		byName[n.Name] = n
+	}
+	atts := slices.Clone(p.local.Attachments)
+	slices.SortFunc(atts, func(a, b cluster.Attachment) int { return cmp.Compare(a.ID, b.ID) })
+	for _, att := range atts {
+		for _, itf := range att.Interfaces {
+			n, ok := byName[itf.Network]
+			if what := p.misfit(n, ok, itf); what != "" {
+				p.fault(cluster.SeverityError, fmt.Sprintf("container %s on network %s", att.Name, itf.Network), what, "remove and start the container again")
+				continue
+			}
+			p.veth(n, att, itf)
+			p.addresses(n, att, itf)
+		}
+	}
+}
+
+// misfit tells why an interface has no place in the network n, or "".
+func (p *planner) misfit(n network, known bool, itf cluster.Interface) string {
+	if !known {
+		return "the network is gone, or this host has lost its subnet of it"
+	}
+	if itf.NetworkCreated != 0 && itf.NetworkCreated != n.CreateRevision {
+		return "the network was deleted; the one of that name is another"
+	}
+	for _, a := range itf.Addrs {
+		own, ok := n.subnetOf(a.Addr())
+		if !ok {
+			return fmt.Sprintf("this host no longer holds the subnet of its address %s", a)
+		}
+		if own.Bits() != a.Bits() || ipam.CheckAddress(own, a.Addr()) != nil {
+			return fmt.Sprintf("its address %s does not fit the subnet %s", a, own)
+		}
+	}
+	return ""
+}
+
+// veth emits both ends of an interface.
+func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface) {
+	host := HostLink(att.ID, itf.Name)
+	alias := Alias(n.Name, att.ID)
+	p.add(
+		dataplane.Link{
+			LinkKey: dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: itf.Name}, Kind: dataplane.Veth,
+			MAC: itf.MAC, MTU: n.mtu, Up: true, Alias: alias, Peer: host,
+		},
+		dataplane.Link{
+			LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth,
+			MAC: hostEndMAC(host), MTU: n.mtu, Up: true, Alias: alias, Master: n.bridge,
+		},
+	)
+}
+
+// addresses emits what an interface has within the container: addresses, the
+// route to its subnet, and the way onwards. The default route of each family
+// goes through the first interface that has that family and is not internal;
+// the other interfaces get a route to the rest of their network.
+func (p *planner) addresses(n network, att cluster.Attachment, itf cluster.Interface) {
+	ns := dataplane.NS(att.NetNS)
+	for _, a := range itf.Addrs {
+		own := a.Masked()
+		gw := ipam.Gateway(own)
+		p.add(
+			dataplane.Addr{AddrKey: dataplane.AddrKey{NS: ns, Link: itf.Name, Prefix: a}},
+			dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: own}, Link: itf.Name, Src: a.Addr()},
+		)
+		def := dataplane.RouteKey{NS: ns, Dst: netip.PrefixFrom(zeroOf(gw), 0)}
+		if _, taken := p.state.Routes[def]; !taken && !n.Internal {
+			p.add(dataplane.Route{RouteKey: def, Link: itf.Name, Via: gw})
+			continue
+		}
+		if pool, _ := n.Pool(own); pool.Prefix != own {
+			p.add(dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: pool.Prefix}, Link: itf.Name, Via: gw})
+		}
+	}
+}
+
+func zeroOf(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// hostEndMAC derives the MAC of the host's end of a veth. It begins with fe, so
+// that a bridge without a MAC of its own would never choose it, and is explicit
+// so that udev does not.
+func hostEndMAC(name string) cluster.MAC {
+	sum := sha256.Sum256([]byte("host end\x00" + name))
+	var m cluster.MAC
+	copy(m[:], sum[:])
+	m[0] = 0xfe
+	return m
+}

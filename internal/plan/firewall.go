@@ -1,0 +1,165 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// The chains of ours.
+const (
+	chainForward     = dataplane.ChainPrefix + "FORWARD"
+	chainInput       = dataplane.ChainPrefix + "INPUT"
+	chainPostrouting = dataplane.ChainPrefix + "POSTROUTING"
+	chainPrerouting  = dataplane.ChainPrefix + "PREROUTING"
+	chainOutput      = dataplane.ChainPrefix + "OUTPUT"
+)
+
+// firewall emits, for each family that a network here has, the chains that
+// isolate the networks from each other and lead them out, and the jumps into
+// them.
+func (p *planner) firewall(nets []network) {
+	nets = slices.Clone(nets)
+	slices.SortFunc(nets, func(a, b network) int { return cmp.Compare(a.VNI, b.VNI) })
+	for i, f := range []dataplane.Family{dataplane.IPv4, dataplane.IPv6} {
+		var on []pooled
+		for _, n := range nets {
+			for _, pool := range n.Pools {
+				if dataplane.FamilyOf(pool.Prefix.Addr()) == f {
+					on = append(on, pooled{n, pool})
+				}
+			}
+		}
+		if len(on) == 0 {
+			continue
+		}
+		p.chain(f, "filter", chainForward, forwardRules(f, on), "FORWARD")
+		p.chain(f, "filter", chainInput, inputRules(f, on), "INPUT")
+		p.chain(f, "nat", chainPostrouting, masqueradeRules(on), "POSTROUTING")
+		p.chain(f, "raw", chainPrerouting, p.untrackedRules(f, on), "PREROUTING")
+		p.chain(f, "raw", chainOutput, p.tunnelRule(f), "OUTPUT")
+		if p.local.DockerUser[i] {
+			// Docker puts its own chains first, and a policy of DROP behind them;
+			// DOCKER-USER is the one that it leaves to others.
+			p.add(dataplane.Jump{JumpKey: dataplane.JumpKey{Family: f, FirewallOf: "filter", From: "DOCKER-USER", To: chainForward}})
+		}
+	}
+}
+
+// pooled is a network with its pool of the family at hand.
+type pooled struct {
+	network
+	pool cluster.Pool
+}
+
+func (p *planner) chain(f dataplane.Family, table, name string, rules []string, from string) {
+	if len(rules) == 0 {
+		return
+	}
+	p.add(
+		dataplane.NewChain(dataplane.ChainKey{Family: f, FirewallOf: table, Name: name}, rules...),
+		dataplane.Jump{JumpKey: dataplane.JumpKey{Family: f, FirewallOf: table, From: from, To: name}},
+	)
+}
+
+// forwardRules decides what crosses this host. Traffic within a network gets
+// the first verdicts; what names no network of ours falls through untouched;
+// and whatever else has to do with a device of ours is dropped, so that a
+// network that is just coming or going is never open to another.
+func forwardRules(f dataplane.Family, on []pooled) []string {
+	unreachable := "icmp-net-unreachable"
+	if f == dataplane.IPv6 {
+		unreachable = "icmp6-no-route"
+	}
+	var rules []string
+	for _, n := range on {
+		rules = append(rules,
+			fmt.Sprintf("-i %s -o %s -j ACCEPT", n.bridge, n.vxlan),
+			fmt.Sprintf("-i %s -o %s -j ACCEPT", n.vxlan, n.bridge),
+			fmt.Sprintf("-i %s -o %s -j ACCEPT", n.bridge, n.bridge),
+			// A subnet that no host holds must not leak to the default route.
+			fmt.Sprintf("-d %s -i %s -j REJECT --reject-with %s", n.pool.Prefix, n.bridge, unreachable),
+		)
+		if !n.Internal {
+			rules = append(rules, fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", n.bridge))
+		}
+	}
+	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP", "-i ovx+ -j DROP")
+	for _, n := range on {
+		if !n.Internal {
+			rules = append(rules, fmt.Sprintf("-i %s -j ACCEPT", n.bridge))
+		}
+	}
+	return append(rules, "-i ovb+ -j DROP")
+}
+
+// inputRules decides what containers may say to this host: everything to their
+// own network's gateway; nothing to another network's; and from an internal
+// network, or out of the tunnel, nothing else at all.
+func inputRules(f dataplane.Family, on []pooled) []string {
+	var rules []string
+	if f == dataplane.IPv6 {
+		// Neighbour discovery of the gateway goes to multicast and link-local
+		// addresses (RFC 4861): solicitations and advertisements.
+		rules = append(rules,
+			"-i ovb+ -p ipv6-icmp -m icmp6 --icmpv6-type 135 -j RETURN",
+			"-i ovb+ -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN")
+	}
+	for _, n := range on {
+		rules = append(rules,
+			fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, n.bridge),
+			fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, n.vxlan),
+		)
+		if n.Internal {
+			rules = append(rules, fmt.Sprintf("-i %s -j DROP", n.bridge))
+		}
+	}
+	for _, n := range on {
+		rules = append(rules, fmt.Sprintf("-d %s -i ovb+ -j DROP", n.pool.Prefix))
+	}
+	return append(rules, "-i ovx+ -j DROP")
+}
+
+// masqueradeRules give the traffic of this host's containers to the outside
+// the host's address. Between containers it is never changed.
+func masqueradeRules(on []pooled) []string {
+	var rules []string
+	for _, n := range on {
+		if n.Internal || !n.Masquerade {
+			continue
+		}
+		for _, own := range n.own {
+			if own.Addr().Is4() == n.pool.Prefix.Addr().Is4() {
+				rules = append(rules, fmt.Sprintf("-s %s ! -d %s -j MASQUERADE --random-fully", own, n.pool.Prefix))
+			}
+		}
+	}
+	return rules
+}
+
+// untrackedRules keep connection tracking away from traffic between containers
+// of one network, which no rule needs it for and which it costs a sixth of the
+// throughput. What is for this host itself stays tracked: its own firewall may
+// need that.
+func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
+	rules := p.tunnelRule(f)
+	for _, n := range on {
+		for _, dev := range []string{n.bridge, n.vxlan} {
+			rules = append(rules, fmt.Sprintf("-s %s -d %s -i %s -m addrtype ! --dst-type LOCAL -j CT --notrack", n.pool.Prefix, n.pool.Prefix, dev))
+		}
+	}
+	return rules
+}
+
+// tunnelRule keeps the tunnel itself untracked, in the underlay's family. No
+// stateful rule could match it anyway: the source port is a hash of the inner
+// flow, so the two directions are never one connection.
+func (p *planner) tunnelRule(f dataplane.Family) []string {
+	if dataplane.FamilyOf(p.local.Underlay.Addrs[0]) != f {
+		return nil
+	}
+	return []string{fmt.Sprintf("-p udp -m udp --dport %d -j CT --notrack", p.local.Port)}
+}

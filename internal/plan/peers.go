@@ -1,0 +1,84 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// peers emits the rows that lead to the other hosts' subnets of a network.
+func (p *planner) peers(n network) {
+	accepted := slices.Clone(n.own)
+	var last netip.Prefix // of the accepted peers, which come sorted
+	for _, lease := range p.snapshot.NetworkLeases(n.Name) {
+		if lease.Host == p.local.ID {
+			continue
+		}
+		host, problem := p.peer(n, lease)
+		if problem == "" && last.IsValid() && last.Overlaps(lease.Prefix) {
+			problem = fmt.Sprintf("it overlaps %s of another host", last)
+		}
+		if problem == "" {
+			for _, own := range accepted {
+				if own.Overlaps(lease.Prefix) {
+					problem = fmt.Sprintf("it overlaps %s of this host", own)
+				}
+			}
+		}
+		if problem != "" {
+			p.fault(cluster.SeverityError, fmt.Sprintf("subnet %s of network %s", lease.Prefix, n.Name),
+				fmt.Sprintf("no way to host %s: %s", lease.Host, problem), "see `ovlctl host ls` and `ovlctl subnet ls`")
+			continue
+		}
+		last = lease.Prefix
+		p.tunnelPeer(n, lease, host)
+	}
+}
+
+// peer returns the underlay address of the host that holds lease, or why it
+// cannot be a peer. What comes out of the store may be anything.
+func (p *planner) peer(n network, lease cluster.Lease) (addr netip.Addr, problem string) {
+	pool, ok := n.Pool(lease.Prefix)
+	if !ok {
+		return addr, "it is not in the network's subnets"
+	}
+	if lease.Prefix.Bits() != pool.HostPrefix {
+		return addr, fmt.Sprintf("a host's subnet of %s has length /%d", pool.Prefix, pool.HostPrefix)
+	}
+	if !n.gateway(lease.Prefix.Addr()).IsValid() {
+		return addr, "" // this host holds none of that family yet: no rows, no problem
+	}
+	host, ok := p.snapshot.Host(lease.Host)
+	if !ok {
+		return addr, "the cluster has no such host"
+	}
+	addr, ok = host.UnderlayFor(p.local.Underlay.Addrs[:1])
+	switch {
+	case !ok:
+		return addr, fmt.Sprintf("it has no underlay address of the family of %s", p.local.Underlay.Addrs[0])
+	case slices.Contains(p.local.Underlay.Addrs, addr):
+		return addr, fmt.Sprintf("it claims this host's underlay address %s", addr)
+	case host.VXLANPort != p.local.Port:
+		return addr, fmt.Sprintf("it uses VXLAN port %d, this host %d", host.VXLANPort, p.local.Port)
+	}
+	return addr, ""
+}
+
+// tunnelPeer emits the three rows of a peer behind VXLAN: the route to its
+// subnet by way of the subnet's own network address, where that address is (at
+// the peer's VTEP MAC), and where that MAC is (at the peer's underlay address).
+func (p *planner) tunnelPeer(n network, lease cluster.Lease, underlay netip.Addr) {
+	if !underlay.IsValid() {
+		return
+	}
+	via := lease.Prefix.Addr()
+	mac := cluster.VTEPMAC(lease.Host, n.VNI)
+	p.add(
+		dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: n.vxlan, IP: via}, MAC: mac},
+		dataplane.FDB{FDBKey: dataplane.FDBKey{Link: n.vxlan, MAC: mac}, Dst: underlay},
+		dataplane.Route{RouteKey: dataplane.RouteKey{Dst: lease.Prefix}, Link: n.vxlan, Via: via, OnLink: true, Src: n.gateway(via)},
+	)
+}

@@ -1,0 +1,157 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/ipam"
+)
+
+// Plan returns the rows that the kernel of the host l should hold, given the
+// snapshot s. A network is on a host when the host holds a subnet of it.
+func Plan(s *cluster.Snapshot, l Local) Result {
+	p := &planner{snapshot: s, local: l}
+	nets := p.networks()
+	for _, n := range nets {
+		p.segment(n)
+		p.peers(n)
+	}
+	p.containers(nets)
+	p.firewall(nets)
+	p.sysctls(nets)
+	return Result{State: p.state, Problems: p.problems}
+}
+
+// planner gathers what one call of Plan emits.
+type planner struct {
+	snapshot *cluster.Snapshot
+	local    Local
+	state    dataplane.State
+	problems []cluster.Problem
+}
+
+// network is a network that this host is on, with what the features need of it.
+type network struct {
+	cluster.Network
+	own    []netip.Prefix // the subnets that this host holds, sorted
+	mtu    int            // of the container's interfaces
+	bridge string
+	vxlan  string
+}
+
+// gateway returns the host's own address in the network for the family of a.
+func (n network) gateway(a netip.Addr) netip.Addr {
+	for _, own := range n.own {
+		if own.Addr().Is4() == a.Is4() {
+			return ipam.Gateway(own)
+		}
+	}
+	return netip.Addr{}
+}
+
+// subnetOf returns the subnet of this host that holds a.
+func (n network) subnetOf(a netip.Addr) (netip.Prefix, bool) {
+	for _, own := range n.own {
+		if own.Contains(a) {
+			return own, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func (p *planner) add(rows ...dataplane.Row) { p.state.Add(rows...) }
+
+func (p *planner) fault(severity cluster.Severity, subject, what, hint string) {
+	p.problems = append(p.problems, cluster.Problem{Severity: severity, Subject: subject, What: what, Hint: hint})
+}
+
+// networks returns the networks that this host is on, sorted by name. What is
+// held of a network that is gone, or of another one of its name, is a problem.
+func (p *planner) networks() []network {
+	if len(p.local.Held) == 0 {
+		return nil
+	}
+	if len(p.local.Underlay.Addrs) == 0 || p.local.Underlay.MTU <= 0 {
+		p.fault(cluster.SeverityError, "underlay", "the underlay interface "+p.local.Underlay.Link+" has no usable address",
+			"bring it up, or name another with --underlay-interface or --underlay-address")
+		return nil
+	}
+	held := slices.Clone(p.local.Held)
+	slices.SortFunc(held, func(a, b cluster.Lease) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cluster.ComparePrefix(a.Prefix, b.Prefix))
+	})
+	var nets []network
+	for _, lease := range held {
+		if i := len(nets) - 1; i >= 0 && nets[i].Name == lease.Network {
+			nets[i].own = append(nets[i].own, lease.Prefix)
+			continue
+		}
+		n, ok := p.snapshot.Network(lease.Network)
+		switch {
+		case !ok:
+			p.fault(cluster.SeverityWarning, "network "+lease.Network, fmt.Sprintf("this host holds %s of it, but it is not in the cluster", lease.Prefix),
+				"it was deleted; its containers here have no network")
+		case n.Driver != cluster.DriverOverlay:
+			p.fault(cluster.SeverityError, "network "+n.Name, fmt.Sprintf("this agent does not know its driver %q", n.Driver), "upgrade ovl-agent")
+		default:
+			nets = append(nets, network{
+				Network: n, own: []netip.Prefix{lease.Prefix}, mtu: p.mtu(n),
+				bridge: BridgeName(n.VNI), vxlan: VXLANName(n.VNI),
+			})
+		}
+	}
+	for i := range nets {
+		nets[i].own = slices.DeleteFunc(nets[i].own, func(own netip.Prefix) bool {
+			if _, ok := nets[i].Pool(own); ok {
+				return false
+			}
+			p.fault(cluster.SeverityError, "network "+nets[i].Name, fmt.Sprintf("this host holds %s, which is not in its subnets", own),
+				"the network was made anew with other subnets: start its containers here again")
+			return true
+		})
+	}
+	return slices.DeleteFunc(nets, func(n network) bool { return len(n.own) == 0 })
+}
+
+// The bytes that VXLAN adds to a packet: outer Ethernet header as carried
+// inside (14), VXLAN (8), UDP (8) and the outer IP header (RFC 7348 section 5).
+const (
+	overheadIPv4 = 14 + 8 + 8 + 20
+	overheadIPv6 = 14 + 8 + 8 + 40
+)
+
+// mtu returns what a container on n may send: what the underlay carries less
+// the overhead, or less if the network asks for it.
+func (p *planner) mtu(n cluster.Network) int {
+	overhead := overheadIPv4
+	if !p.local.Underlay.Addrs[0].Is4() {
+		overhead = overheadIPv6
+	}
+	most := p.local.Underlay.MTU - overhead
+	if n.MTU > most {
+		p.fault(cluster.SeverityWarning, "network "+n.Name,
+			fmt.Sprintf("its MTU of %d does not fit %s, which carries %d: using %d", n.MTU, p.local.Underlay.Link, p.local.Underlay.MTU, most),
+			"lower the network's MTU, or raise the underlay's")
+	}
+	if n.MTU > 0 && n.MTU < most {
+		return n.MTU
+	}
+	return most
+}
+
+// sysctls emits the kernel parameters without which nothing is forwarded.
+func (p *planner) sysctls(nets []network) {
+	names := map[dataplane.Family]string{
+		dataplane.IPv4: "net/ipv4/ip_forward",
+		dataplane.IPv6: "net/ipv6/conf/all/forwarding",
+	}
+	for _, n := range nets {
+		for _, own := range n.own {
+			p.add(dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{Name: names[dataplane.FamilyOf(own.Addr())]}, Value: "1"})
+		}
+	}
+}

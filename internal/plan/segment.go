@@ -1,0 +1,35 @@
+package plan
+
+import (
+	"net/netip"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/ipam"
+)
+
+// Alias returns the alias of the links that belong to one thing on a network:
+// "gateway" for the bridge, "vtep" for the VXLAN device, or an attachment's ID.
+func Alias(network, what string) string { return dataplane.AliasPrefix + network + "/" + what }
+
+// segment emits this host's own piece of a network: the bridge with a gateway
+// per subnet, and the VXLAN device. The device needs no address: what the host
+// itself sends through it gets the gateway's, by the peer routes' source.
+func (p *planner) segment(n network) {
+	p.add(dataplane.Link{
+		LinkKey: dataplane.LinkKey{Name: n.bridge}, Kind: dataplane.Bridge,
+		MAC: cluster.GatewayMAC(p.local.ID, n.VNI), MTU: n.mtu, Up: true, Alias: Alias(n.Name, "gateway"),
+	})
+	p.add(dataplane.Link{
+		LinkKey: dataplane.LinkKey{Name: n.vxlan}, Kind: dataplane.VXLAN,
+		MAC: cluster.VTEPMAC(p.local.ID, n.VNI), MTU: n.mtu, Up: true, Alias: Alias(n.Name, "vtep"),
+		VXLAN: dataplane.VXLANAttrs{VNI: n.VNI, Port: p.local.Port, Local: p.local.Underlay.Addrs[0]},
+	})
+	for _, own := range n.own {
+		gw := ipam.Gateway(own)
+		p.add(
+			dataplane.Addr{AddrKey: dataplane.AddrKey{Link: n.bridge, Prefix: netip.PrefixFrom(gw, own.Bits())}},
+			dataplane.Route{RouteKey: dataplane.RouteKey{Dst: own}, Link: n.bridge, Src: gw},
+		)
+	}
+}

@@ -1,0 +1,263 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/plan"
+	"github.com/ovlnet/ovl/internal/reconcile"
+	"github.com/ovlnet/ovl/internal/store"
+	"github.com/ovlnet/ovl/node-agent/lease"
+)
+
+// Cluster is where the agent learns the cluster's facts: a store.Mirror.
+type Cluster interface {
+	SetPrefixes(prefixes ...string)
+	Snapshot() (*cluster.Snapshot, []cluster.Problem)
+	Records() []store.Record
+	Load(records []store.Record)
+	Status() store.MirrorStatus
+	Refresh(ctx context.Context) error
+}
+
+// Subnets is what the loop needs of the lease room.
+type Subnets interface {
+	Held() []lease.Held
+	Status() lease.Status
+	SetHost(h cluster.Host)
+	SetReport(applied int64, problems []cluster.Problem)
+	Forget(network string, createRevision int64)
+}
+
+// Attachments is what the loop needs of the attach room.
+type Attachments interface {
+	List() []cluster.Attachment
+	// Vanished is told which namespaces no longer exist.
+	Vanished(gone []dataplane.NS)
+}
+
+// Monitor wakes the loop when the kernel changes.
+type Monitor interface {
+	Run(ctx context.Context, wake func(dataplane.Scope)) error
+	// Watch names the namespaces, besides the host's, whose events matter.
+	Watch(namespaces []dataplane.NS)
+}
+
+// Config is what an Agent is made of.
+type Config struct {
+	Self        cluster.Host // without underlay and routes: those are observed
+	Underlay    UnderlayChoice
+	Kernel      reconcile.Kernel
+	Monitor     Monitor
+	Cluster     Cluster
+	Subnets     Subnets
+	Attachments Attachments
+	Disk        *Disk
+	// Relook is how often everything is read again though nothing happened;
+	// jittered. Zero means 30 s.
+	Relook time.Duration
+	// PollFirewall is how often the firewall is read where its changes are not
+	// announced (iptables-legacy). Zero means never.
+	PollFirewall time.Duration
+	Log          *slog.Logger
+}
+
+// Agent is the loop of one host. New makes one, Run runs it.
+type Agent struct {
+	cfg      Config
+	rec      *reconcile.Reconciler
+	wake     chan struct{}   // holds at most one token
+	requests chan func()     // work for the loop's goroutine
+	self     cluster.Host    // as last published; the loop's
+	underlay plan.Underlay   // as last known; the loop's
+	logged   map[string]bool // problems and failures already logged; the loop's
+	prefixes []string        // of the cluster, as last set; the loop's
+	watched  []dataplane.NS  // as last set; the loop's
+	live     bool            // the cluster has been seen whole by this process; the loop's
+
+	mu      sync.Mutex
+	pending dataplane.Scope
+	waiters []chan reconcile.Report
+	last    state
+}
+
+// New returns an Agent that has done nothing yet. underlay is the interface that
+// [UnderlayChoice.Resolve] chose at the start.
+func New(cfg Config, underlay plan.Underlay) *Agent {
+	if cfg.Relook == 0 {
+		cfg.Relook = 30 * time.Second
+	}
+	cfg.Self.Underlay = underlay.Addrs
+	return &Agent{
+		cfg: cfg, rec: reconcile.New(cfg.Kernel), underlay: underlay, self: cfg.Self,
+		wake: make(chan struct{}, 1), requests: make(chan func()), logged: map[string]bool{}, pending: dataplane.Scope{},
+	}
+}
+
+// Run loops until ctx is done. The kernel keeps what it has: the data path does
+// not need the agent.
+func (a *Agent) Run(ctx context.Context) error {
+	records, err := a.cfg.Disk.LoadSnapshot()
+	if err != nil {
+		a.cfg.Log.Warn("the snapshot on disk cannot be read; waiting for the store", "err", err)
+	}
+	a.cfg.Cluster.Load(records)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.loop(ctx) })
+	g.Go(func() error { return a.save(ctx) })
+	g.Go(func() error {
+		if err := a.cfg.Monitor.Run(ctx, a.Wake); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("watch kernel: %w", err)
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// Wake tells the loop to run a pass and, beforehand, to read scope again. An
+// empty scope means that only the wants may have changed.
+func (a *Agent) Wake(scope dataplane.Scope) {
+	a.mu.Lock()
+	a.pending.Merge(scope)
+	a.mu.Unlock()
+	a.ring()
+}
+
+func (a *Agent) ring() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Settle wakes the loop for scope and waits for the report of a pass that began
+// after the call.
+func (a *Agent) Settle(ctx context.Context, scope dataplane.Scope) (reconcile.Report, error) {
+	done := make(chan reconcile.Report, 1)
+	a.mu.Lock()
+	a.pending.Merge(scope)
+	a.waiters = append(a.waiters, done)
+	a.mu.Unlock()
+	a.ring()
+	select {
+	case rep := <-done:
+		return rep, nil
+	case <-ctx.Done():
+		return reconcile.Report{}, context.Cause(ctx)
+	}
+}
+
+func (a *Agent) loop(ctx context.Context) error {
+	a.Wake(dataplane.FullScope())
+	full := time.NewTimer(jitter(a.cfg.Relook))
+	defer full.Stop()
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	var poll <-chan time.Time
+	if a.cfg.PollFirewall > 0 {
+		t := time.NewTicker(a.cfg.PollFirewall)
+		defer t.Stop()
+		poll = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-a.requests:
+			f()
+			continue
+		case <-poll:
+			a.Wake(dataplane.Scope{dataplane.Host: dataplane.Of(dataplane.TableChain, dataplane.TableJump)})
+			continue
+		case <-a.wake:
+			a.serve(ctx, false)
+		case <-retry.C:
+			a.serve(ctx, false)
+		case <-full.C:
+			a.serve(ctx, true)
+			full.Reset(jitter(a.cfg.Relook))
+		}
+		retry.Stop()
+		if next := a.rec.NextTry(); !next.IsZero() {
+			retry.Reset(max(time.Until(next), time.Millisecond))
+		}
+	}
+}
+
+// serve runs one pass for all that is pending and answers those who wait.
+func (a *Agent) serve(ctx context.Context, full bool) {
+	a.mu.Lock()
+	scope, waiters := a.pending, a.waiters
+	a.pending, a.waiters = dataplane.Scope{}, nil
+	a.mu.Unlock()
+	if full {
+		scope = a.fullScope()
+	}
+	rep := a.pass(ctx, scope)
+	if rep.Err != nil && ctx.Err() == nil {
+		// Nothing was learned: what should have been read still must be.
+		time.AfterFunc(jitter(200*time.Millisecond), func() { a.Wake(scope) })
+	}
+	for _, w := range waiters {
+		w <- rep
+	}
+}
+
+func (a *Agent) fullScope() dataplane.Scope {
+	scope := dataplane.FullScope()
+	for _, att := range a.cfg.Attachments.List() {
+		scope.Add(dataplane.NS(att.NetNS), dataplane.NSTables)
+	}
+	return scope
+}
+
+// do runs f on the loop's goroutine, between passes.
+func (a *Agent) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case a.requests <- func() { defer close(done); f() }:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// jitter returns d plus or minus a tenth, so that hosts which started together
+// do not stay together.
+func jitter(d time.Duration) time.Duration {
+	return d - d/10 + rand.N(d/5+1)
+}
+
+// clusterPrefixes returns the keys of the store that this host plans from: not
+// the whole cluster, only the networks that it is on.
+func clusterPrefixes(held []lease.Held, atts []cluster.Attachment) []string {
+	prefixes := []string{store.NetworksPrefix, store.HostsPrefix, store.DrainsPrefix}
+	on := map[string]bool{}
+	for _, h := range held {
+		on[h.Network] = true
+	}
+	for _, att := range atts {
+		for _, itf := range att.Interfaces {
+			on[itf.Network] = true
+		}
+	}
+	for name := range on {
+		prefixes = append(prefixes, store.SubnetsPrefix(name))
+	}
+	slices.Sort(prefixes[3:])
+	return prefixes
+}

@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/plan"
+	"github.com/ovlnet/ovl/internal/reconcile"
+	"github.com/ovlnet/ovl/node-agent/lease"
+)
+
+// pass is one turn of the loop: observe, plan, diff, apply, tell.
+func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Report {
+	held, atts := a.cfg.Subnets.Held(), a.cfg.Attachments.List()
+	a.follow(held, atts)
+
+	facts, err := a.rec.Observe(ctx, a.known(scope, atts))
+	if err != nil {
+		rep := reconcile.Report{Started: time.Now(), Err: err}
+		a.publish(nil, plan.Result{}, rep)
+		return rep
+	}
+	if len(facts.Gone) > 0 {
+		a.cfg.Attachments.Vanished(facts.Gone)
+		atts = a.cfg.Attachments.List()
+	}
+	a.lookAround(facts.Host)
+
+	snapshot, problems := a.cfg.Cluster.Snapshot()
+	res := plan.Plan(snapshot, a.local(held, atts, facts.Host))
+	res.Problems = append(problems, res.Problems...)
+	if !a.proven() {
+		res.State = keepUnproven(res.State, a.rec.Have())
+	}
+	rep := a.rec.Apply(ctx, res.State, time.Now)
+	if len(rep.Gone) > 0 {
+		a.cfg.Attachments.Vanished(rep.Gone)
+		a.ring()
+	}
+	a.publish(snapshot, res, rep)
+	return rep
+}
+
+// known cuts a scope down to the namespaces that matter: the host's, those of
+// attachments, and those in which rows of ours were seen.
+func (a *Agent) known(scope dataplane.Scope, atts []cluster.Attachment) dataplane.Scope {
+	out := dataplane.Scope{}
+	if ts, ok := scope[dataplane.Host]; ok {
+		out[dataplane.Host] = ts
+	}
+	if len(scope) == len(out) {
+		return out
+	}
+	for _, att := range atts {
+		if ts, ok := scope[dataplane.NS(att.NetNS)]; ok {
+			out[dataplane.NS(att.NetNS)] = ts
+		}
+	}
+	for k := range a.rec.Have().Links {
+		if ts, ok := scope[k.NS]; ok {
+			out[k.NS] = ts
+		}
+	}
+	return out
+}
+
+// follow keeps the store's and the kernel's watches on what this host needs.
+func (a *Agent) follow(held []lease.Held, atts []cluster.Attachment) {
+	if prefixes := clusterPrefixes(held, atts); !slices.Equal(prefixes, a.prefixes) {
+		a.prefixes = prefixes
+		a.cfg.Cluster.SetPrefixes(prefixes...)
+	}
+	var namespaces []dataplane.NS
+	for _, att := range atts {
+		namespaces = append(namespaces, dataplane.NS(att.NetNS))
+	}
+	slices.Sort(namespaces)
+	if namespaces = slices.Compact(namespaces); !slices.Equal(namespaces, a.watched) {
+		a.watched = namespaces
+		a.cfg.Monitor.Watch(namespaces)
+	}
+}
+
+// lookAround takes up what the host itself has changed: its underlay address
+// and its own routes.
+func (a *Agent) lookAround(host *dataplane.HostFacts) {
+	if host == nil {
+		return
+	}
+	if underlay, err := a.cfg.Underlay.Resolve(*host); err == nil {
+		a.logOnce("underlay", nil)
+		a.underlay = underlay
+	} else {
+		// The last known underlay stays in force: the link may be back in a
+		// moment, and until then there is nothing better to plan with.
+		a.logOnce("underlay", err)
+	}
+	routes := host.Routes
+	if len(routes) > cluster.MaxHostRoutes {
+		routes = routes[:cluster.MaxHostRoutes]
+	}
+	if slices.Equal(a.self.Underlay, a.underlay.Addrs) && slices.Equal(a.self.Routes, routes) {
+		return
+	}
+	a.self.Underlay, a.self.Routes = slices.Clone(a.underlay.Addrs), slices.Clone(routes)
+	a.cfg.Subnets.SetHost(a.self)
+}
+
+func (a *Agent) local(held []lease.Held, atts []cluster.Attachment, host *dataplane.HostFacts) plan.Local {
+	l := plan.Local{ID: a.cfg.Self.ID, Underlay: a.underlay, Port: a.cfg.Self.VXLANPort, Attachments: atts}
+	for _, h := range held {
+		if h.State != lease.Lost {
+			l.Held = append(l.Held, h.Lease)
+		}
+	}
+	if host != nil {
+		l.DockerUser = host.DockerUser
+	}
+	return l
+}
+
+// proven reports whether what the cluster does not say may be deleted: only once
+// this process has seen the cluster whole.
+func (a *Agent) proven() bool {
+	a.live = a.live || a.cfg.Cluster.Status().Live
+	return a.live
+}
+
+// publish makes the outcome of a pass known.
+func (a *Agent) publish(snapshot *cluster.Snapshot, res plan.Result, rep reconcile.Report) {
+	a.mu.Lock()
+	s := &a.last
+	s.passes++
+	s.when, s.report = time.Now(), rep
+	if rep.Err == nil {
+		s.snapshot, s.result = snapshot, res
+		if len(rep.Outcomes) == 0 {
+			s.applied = snapshot.Revision
+		}
+	}
+	s.underlay = a.underlay
+	applied := s.applied
+	a.mu.Unlock()
+
+	a.logOnce("observe kernel", rep.Err)
+	a.logChanges(res.Problems, rep.Outcomes)
+	a.cfg.Subnets.SetReport(applied, reported(res.Problems, rep))
+}
+
+// reported returns the problems that other hosts' people should see, bounded.
+func reported(problems []cluster.Problem, rep reconcile.Report) []cluster.Problem {
+	out := slices.Clone(problems)
+	for _, o := range rep.Outcomes {
+		out = append(out, cluster.Problem{
+			Severity: cluster.SeverityError, Subject: o.Row.Key().String(),
+			What: string(o.Condition) + ": " + o.Err.Error(), Hint: "see `ovlctl agent status` on the host",
+		})
+	}
+	if len(out) > cluster.MaxProblems {
+		out = out[:cluster.MaxProblems]
+	}
+	return out
+}
+
+// logChanges logs what has become wrong and what no longer is: transitions, not
+// passes.
+func (a *Agent) logChanges(problems []cluster.Problem, outcomes []reconcile.Outcome) {
+	now := map[string]bool{}
+	note := func(key string, log func()) {
+		if now[key] = true; !a.logged[key] {
+			log()
+		}
+	}
+	for _, p := range problems {
+		note(p.Subject+"\x00"+p.What, func() {
+			a.cfg.Log.Warn("problem", "subject", p.Subject, "what", p.What, "hint", p.Hint)
+		})
+	}
+	for _, o := range outcomes {
+		note(o.Row.Key().String()+"\x00"+string(o.Condition), func() {
+			a.cfg.Log.Warn("row not in place", "row", o.Row.Key(), "condition", o.Condition, "err", o.Err)
+		})
+	}
+	maps.DeleteFunc(a.logged, func(key string, _ bool) bool {
+		if key[0] == 0 || now[key] {
+			return false
+		}
+		a.cfg.Log.Info("no longer a problem", "subject", subjectOf(key))
+		return true
+	})
+	maps.Copy(a.logged, now)
+}

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/plan"
+	"github.com/ovlnet/ovl/internal/reconcile"
+	"github.com/ovlnet/ovl/node-agent/attach"
+)
+
+// state is what the last pass made known.
+type state struct {
+	passes   uint64
+	when     time.Time
+	report   reconcile.Report
+	snapshot *cluster.Snapshot
+	result   plan.Result
+	applied  int64
+	underlay plan.Underlay
+}
+
+// Snapshot returns the newest facts of the cluster; never nil.
+func (a *Agent) Snapshot() *cluster.Snapshot {
+	s, _ := a.cfg.Cluster.Snapshot()
+	return s
+}
+
+// Refresh reads the store now.
+func (a *Agent) Refresh(ctx context.Context) error { return a.cfg.Cluster.Refresh(ctx) }
+
+// Plan returns what the last pass wanted.
+func (a *Agent) Plan() plan.Result {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last.result
+}
+
+// Diff reads the whole kernel state again and returns what a pass would do now.
+func (a *Agent) Diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, error) {
+	var ops []dataplane.Op
+	var problems []cluster.Problem
+	var err error
+	if derr := a.do(ctx, func() { ops, problems, err = a.diff(ctx) }); derr != nil {
+		return nil, nil, derr
+	}
+	return ops, problems, err
+}
+
+func (a *Agent) diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, error) {
+	atts := a.cfg.Attachments.List()
+	facts, err := a.rec.Observe(ctx, a.fullScope())
+	if err != nil {
+		return nil, nil, err
+	}
+	snapshot, problems := a.cfg.Cluster.Snapshot()
+	res := plan.Plan(snapshot, a.local(a.cfg.Subnets.Held(), atts, facts.Host))
+	if !a.proven() {
+		res.State = keepUnproven(res.State, a.rec.Have())
+	}
+	ops := dataplane.Diff(res.State, a.rec.Have())
+	if len(ops) > 0 || len(facts.Gone) > 0 {
+		a.ring() // what was found is repaired, not only told
+	}
+	return ops, append(problems, res.Problems...), nil
+}
+
+// Status tells how the loop is.
+func (a *Agent) Status() attach.Status {
+	m := a.cfg.Cluster.Status()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := attach.Status{
+		Passes: a.last.passes, LastPass: a.last.when, Wanted: a.last.report.Wanted,
+		Outcomes: a.last.report.Outcomes, Problems: a.last.result.Problems, Err: a.last.report.Err,
+		AppliedRevision: a.last.applied, UnderlayLink: a.last.underlay.Link, UnderlayMTU: a.last.underlay.MTU,
+		StoreConnected: m.Connected, StoreSince: m.Since,
+	}
+	if a.last.snapshot != nil {
+		s.ClusterRevision = a.last.snapshot.Revision
+	}
+	return s
+}
+
+// logOnce logs err under key when it first appears or changes, and once when it
+// is over.
+func (a *Agent) logOnce(key string, err error) {
+	key = "\x00" + key
+	switch {
+	case err != nil && !a.logged[key]:
+		a.logged[key] = true
+		a.cfg.Log.Warn("cannot "+key[1:], "err", err)
+	case err == nil && a.logged[key]:
+		delete(a.logged, key)
+		a.cfg.Log.Info("recovered", "subject", key[1:])
+	}
+}
+
+func subjectOf(key string) string {
+	subject, _, _ := strings.Cut(key, "\x00")
+	return subject
+}
