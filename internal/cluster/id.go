@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 )
 
 // HostID identifies a host for its whole life: 32 lower-case hexadecimal
@@ -104,30 +105,33 @@ func (m *MAC) UnmarshalText(b []byte) error {
 // hash, never stored: every host computes every other's, so a peer's MAC
 // cannot be stale and survives the loss of the device. The address is unicast
 // and locally administered (IEEE 802-2014 section 8.4).
-func VTEPMAC(id HostID, vni VNI) MAC { return hashMAC("vtep", string(id), fmt.Sprint(uint32(vni))) }
+func VTEPMAC(id HostID, vni VNI) MAC {
+	return hashMAC("vtep", string(id), strconv.FormatUint(uint64(vni), 10))
+}
 
 // GatewayMAC returns the MAC of a network's bridge on one host. Like
 // [VTEPMAC] it is derived, so that udev cannot replace it by one made from a
 // cloned machine-id (field experience: two VMs with one bridge MAC).
 func GatewayMAC(id HostID, vni VNI) MAC {
-	return hashMAC("gateway", string(id), fmt.Sprint(uint32(vni)))
+	return hashMAC("gateway", string(id), strconv.FormatUint(uint64(vni), 10))
 }
 
 // EndpointMAC returns the MAC of a container's interface: derived from the
 // network and the address, so that a container which comes back with its
 // address comes back with its MAC, and neighbours' caches stay right.
 func EndpointMAC(vni VNI, addr netip.Addr) MAC {
-	return hashMAC("endpoint", fmt.Sprint(uint32(vni)), addr.String())
+	return hashMAC("endpoint", strconv.FormatUint(uint64(vni), 10), addr.String())
 }
 
 func hashMAC(parts ...string) MAC {
-	h := sha256.New()
+	var buf [128]byte // on the stack: thousands of peers are hashed on each plan
+	text := buf[:0]
 	for _, p := range parts {
-		h.Write([]byte(p))
-		h.Write([]byte{0})
+		text = append(append(text, p...), 0)
 	}
+	sum := sha256.Sum256(text)
 	var m MAC
-	copy(m[:], h.Sum(nil))
+	copy(m[:], sum[:])
 	m[0] = m[0]&^1 | 2 // unicast, locally administered
 	return m
 }

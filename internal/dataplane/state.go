@@ -102,6 +102,20 @@ func NewState(rows ...Row) State {
 	return s
 }
 
+// Reserve makes room for n more peers of one VXLAN device, so that adding them
+// does not grow the tables step by step.
+func (s *State) Reserve(n int) {
+	reserve(&s.Neighs, n)
+	reserve(&s.FDB, n)
+	reserve(&s.Routes, n)
+}
+
+func reserve[K comparable, V any](m *map[K]V, n int) {
+	bigger := make(map[K]V, len(*m)+n)
+	maps.Copy(bigger, *m)
+	*m = bigger
+}
+
 // Add puts rows into the state, replacing rows of the same key.
 func (s *State) Add(rows ...Row) {
 	for _, r := range rows {

@@ -11,9 +11,10 @@ import (
 
 // peers emits the rows that lead to the other hosts' subnets of a network.
 func (p *planner) peers(n network) {
-	accepted := slices.Clone(n.own)
 	var last netip.Prefix // of the accepted peers, which come sorted
-	for _, lease := range p.snapshot.NetworkLeases(n.Name) {
+	leases := p.snapshot.NetworkLeases(n.Name)
+	p.state.Reserve(len(leases))
+	for _, lease := range leases {
 		if lease.Host == p.local.ID {
 			continue
 		}
@@ -22,7 +23,7 @@ func (p *planner) peers(n network) {
 			problem = fmt.Sprintf("it overlaps %s of another host", last)
 		}
 		if problem == "" {
-			for _, own := range accepted {
+			for _, own := range n.own {
 				if own.Overlaps(lease.Prefix) {
 					problem = fmt.Sprintf("it overlaps %s of this host", own)
 				}
@@ -76,9 +77,12 @@ func (p *planner) tunnelPeer(n network, lease cluster.Lease, underlay netip.Addr
 	}
 	via := lease.Prefix.Addr()
 	mac := cluster.VTEPMAC(lease.Host, n.VNI)
-	p.add(
-		dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: n.vxlan, IP: via}, MAC: mac},
-		dataplane.FDB{FDBKey: dataplane.FDBKey{Link: n.vxlan, MAC: mac}, Dst: underlay},
-		dataplane.Route{RouteKey: dataplane.RouteKey{Dst: lease.Prefix}, Link: n.vxlan, Via: via, OnLink: true, Src: n.gateway(via)},
-	)
+	neigh := dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: n.vxlan, IP: via}, MAC: mac}
+	fdb := dataplane.FDB{FDBKey: dataplane.FDBKey{Link: n.vxlan, MAC: mac}, Dst: underlay}
+	route := dataplane.Route{RouteKey: dataplane.RouteKey{Dst: lease.Prefix}, Link: n.vxlan, Via: via, OnLink: true, Src: n.gateway(via)}
+	// Not by Add, which makes an interface value of each row: there may be
+	// thousands.
+	p.state.Neighs[neigh.NeighKey] = neigh
+	p.state.FDB[fdb.FDBKey] = fdb
+	p.state.Routes[route.RouteKey] = route
 }

@@ -1,0 +1,210 @@
+package plan_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/ipam"
+	"github.com/ovlnet/ovl/internal/plan"
+)
+
+// world is the facts of a cluster as one of its hosts sees them.
+type world struct {
+	networks    []cluster.Network
+	hosts       []cluster.Host
+	leases      []cluster.Lease
+	local       plan.Local
+	attachments int
+}
+
+// drawWorld makes a random cluster, with a sprinkling of records that no honest
+// agent writes.
+func drawWorld(t *rapid.T) world {
+	var w world
+	w.local = plan.Local{ID: hostID("h0"), Port: 4789, Underlay: plan.Underlay{Link: "eth0", MTU: 1500, Addrs: []netip.Addr{netip.MustParseAddr("192.168.77.1")}}}
+	hosts := rapid.IntRange(1, 12).Draw(t, "hosts")
+	for i := range hosts {
+		w.hosts = append(w.hosts, cluster.Host{
+			ID: hostID(fmt.Sprintf("h%d", i)), Name: fmt.Sprintf("h%d", i), VXLANPort: 4789,
+			Underlay: []netip.Addr{netip.AddrFrom4([4]byte{192, 168, 77, byte(1 + i)})},
+		})
+	}
+	for n := range rapid.IntRange(0, 4).Draw(t, "networks") {
+		net := cluster.Network{
+			Name: fmt.Sprintf("net%d", n), VNI: cluster.VNI(100 + n), Driver: cluster.DriverOverlay,
+			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), CreateRevision: int64(n + 1),
+			Pools: []cluster.Pool{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 0, 0}), 16), HostPrefix: 24}},
+		}
+		if rapid.Bool().Draw(t, "dual") {
+			net.Pools = append(net.Pools, cluster.Pool{Prefix: netip.MustParsePrefix(fmt.Sprintf("fd%d::/48", 64+n)), HostPrefix: 64})
+		}
+		w.networks = append(w.networks, net)
+		for _, pool := range net.Pools {
+			w.drawLeases(t, net, pool)
+		}
+	}
+	w.drawAttachments(t)
+	if rapid.IntRange(0, 3).Draw(t, "stray") == 0 {
+		w.leases = append(w.leases, cluster.Lease{Network: "net0", Host: hostID("nobody"), Prefix: netip.MustParsePrefix("10.64.250.0/24")},
+			cluster.Lease{Network: "net0", Host: hostID("h1"), Prefix: netip.MustParsePrefix("172.31.0.0/24")})
+	}
+	return w
+}
+
+func (w *world) drawLeases(t *rapid.T, net cluster.Network, pool cluster.Pool) {
+	var taken []netip.Prefix
+	for _, h := range w.hosts {
+		for range rapid.IntRange(0, 2).Draw(t, "subnets") {
+			p, err := ipam.Subnet(pool, h.ID, taken, netip.Prefix{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, p)
+			l := cluster.Lease{Network: net.Name, Host: h.ID, Prefix: p}
+			w.leases = append(w.leases, l)
+			if h.ID == w.local.ID {
+				w.local.Held = append(w.local.Held, l)
+			}
+		}
+	}
+}
+
+func (w *world) drawAttachments(t *rapid.T) {
+	for i, l := range w.local.Held {
+		for j := range rapid.IntRange(0, 2).Draw(t, "containers") {
+			name := fmt.Sprintf("c%d-%d", i, j)
+			addr := ipam.Gateway(l.Prefix)
+			for range j + 1 {
+				addr = addr.Next()
+			}
+			w.local.Attachments = append(w.local.Attachments, cluster.Attachment{
+				ID: name, Name: name, NetNS: "/run/netns/" + name,
+				Interfaces: []cluster.Interface{{
+					Network: l.Network, Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr),
+				}},
+			})
+		}
+	}
+}
+
+// shuffled returns the same facts in another order.
+func (w world) shuffled(r *rand.Rand) (*cluster.Snapshot, plan.Local) {
+	shuffle := func(n int, swap func(i, j int)) { r.Shuffle(n, swap) }
+	networks, hosts, leases := slices.Clone(w.networks), slices.Clone(w.hosts), slices.Clone(w.leases)
+	local := w.local
+	local.Held, local.Attachments = slices.Clone(local.Held), slices.Clone(local.Attachments)
+	shuffle(len(networks), func(i, j int) { networks[i], networks[j] = networks[j], networks[i] })
+	shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
+	shuffle(len(leases), func(i, j int) { leases[i], leases[j] = leases[j], leases[i] })
+	shuffle(len(local.Held), func(i, j int) { local.Held[i], local.Held[j] = local.Held[j], local.Held[i] })
+	shuffle(len(local.Attachments), func(i, j int) {
+		local.Attachments[i], local.Attachments[j] = local.Attachments[j], local.Attachments[i]
+	})
+	return cluster.NewSnapshot(1, networks, hosts, leases), local
+}
+
+// TestDeterminism is the first law: the same facts give the same rows, whatever
+// order they came in.
+func TestDeterminism(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		seed := rapid.Uint64().Draw(t, "seed")
+		a := plan.Plan(w.shuffled(rand.New(rand.NewPCG(seed, 1))))
+		b := plan.Plan(w.shuffled(rand.New(rand.NewPCG(seed, 2))))
+		if a.State.String() != b.State.String() {
+			t.Fatalf("one order gives\n%s\nanother\n%s", a.State, b.State)
+		}
+		if !slices.Equal(a.Problems, b.Problems) {
+			t.Fatalf("one order gives %v, another %v", a.Problems, b.Problems)
+		}
+	})
+}
+
+// TestSoundness holds what every plan must keep, whatever the facts.
+func TestSoundness(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		s := plan.Plan(w.shuffled(rand.New(rand.NewPCG(1, 1)))).State
+		for _, r := range s.Routes {
+			if _, ok := s.Links[dataplane.LinkKey{NS: r.NS, Name: r.Link}]; !ok {
+				t.Errorf("%s is on no link of ours", r)
+			}
+			if r.NS != dataplane.Host || !r.Via.IsValid() {
+				continue
+			}
+			n, ok := s.Neighs[dataplane.NeighKey{Link: r.Link, IP: r.Via}]
+			if !ok {
+				t.Errorf("%s: no neighbour entry for its gateway", r)
+			}
+			if _, ok := s.FDB[dataplane.FDBKey{Link: r.Link, MAC: n.MAC}]; !ok {
+				t.Errorf("%s: no FDB entry for %s", r, n.MAC)
+			}
+		}
+		for _, l := range s.Links {
+			if !dataplane.OwnsLink(l.NS, l.Name, l.Alias) || len(l.Name) > 15 {
+				t.Errorf("%s: a fresh process would not know it as ours", l)
+			}
+			if l.MAC.IsZero() || l.MTU == 0 {
+				t.Errorf("%s: left to chance", l)
+			}
+		}
+		for a, ra := range s.Routes {
+			for b, rb := range s.Routes {
+				if a != b && a.NS == dataplane.Host && b.NS == dataplane.Host && a.Dst.Overlaps(b.Dst) {
+					t.Errorf("%s and %s overlap", ra, rb)
+				}
+			}
+		}
+	})
+}
+
+// large is a host with one subnet among that many peers.
+func large(peers int) (*cluster.Snapshot, plan.Local) {
+	net := cluster.Network{
+		Name: "blue", VNI: 100, Driver: cluster.DriverOverlay, Masquerade: true,
+		Pools: []cluster.Pool{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), HostPrefix: 24}},
+	}
+	var hosts []cluster.Host
+	var leases []cluster.Lease
+	for i := range peers + 1 {
+		id := cluster.HostID(fmt.Sprintf("%032x", i))
+		hosts = append(hosts, cluster.Host{ID: id, VXLANPort: 4789, Underlay: []netip.Addr{netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)})}})
+		leases = append(leases, cluster.Lease{Network: "blue", Host: id, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)})
+	}
+	return cluster.NewSnapshot(1, []cluster.Network{net}, hosts, leases), plan.Local{
+		ID: hosts[0].ID, Port: 4789, Held: leases[:1:1],
+		Underlay: plan.Underlay{Link: "eth0", MTU: 1500, Addrs: hosts[0].Underlay},
+	}
+}
+
+func BenchmarkPlan5000(b *testing.B) {
+	s, l := large(5000)
+	for b.Loop() {
+		plan.Plan(s, l)
+	}
+}
+
+func BenchmarkDiff5000(b *testing.B) {
+	s, l := large(5000)
+	want := plan.Plan(s, l).State
+	have := plan.Plan(s, l).State
+	b.Run("atRest", func(b *testing.B) {
+		for b.Loop() {
+			if len(dataplane.Diff(want, have)) != 0 {
+				b.Fatal("not at rest")
+			}
+		}
+	})
+	b.Run("fromNothing", func(b *testing.B) {
+		for b.Loop() {
+			dataplane.Diff(want, dataplane.State{})
+		}
+	})
+}
