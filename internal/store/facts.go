@@ -1,0 +1,115 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+)
+
+// Snapshot returns the networks, hosts and leases in the records, with each
+// host's drain joined in. A record that cannot be decoded is left out and
+// becomes a problem: one bad record must not blind a host to all others.
+// Records of other kinds are passed over. A lease of an unknown network or host
+// stays in: what to make of it is the plan's business.
+func Snapshot(records []Record) (*cluster.Snapshot, []cluster.Problem) {
+	var b snapshotBuilder
+	for _, r := range records {
+		b.add(decodeFact(r))
+	}
+	return b.build()
+}
+
+// fact is what a record says, decoded once.
+type fact struct {
+	kind    factKind
+	network cluster.Network
+	host    cluster.Host
+	lease   cluster.Lease
+	problem cluster.Problem
+	modRev  int64
+}
+
+type factKind uint8
+
+const (
+	factOther factKind = iota // of no concern to a snapshot
+	factNetwork
+	factHost
+	factLease
+	factDrain // host.ID alone
+	factProblem
+)
+
+// decodeFact returns what r says to a snapshot; it never fails.
+func decodeFact(r Record) *fact {
+	f := &fact{modRev: r.ModRev}
+	var err error
+	switch {
+	case strings.HasPrefix(r.Key, NetworksPrefix):
+		f.kind = factNetwork
+		f.network, err = DecodeNetwork(r)
+	case strings.HasPrefix(r.Key, HostsPrefix):
+		f.kind = factHost
+		f.host, err = DecodeHost(r)
+	case strings.HasPrefix(r.Key, subnetsRoot):
+		f.kind = factLease
+		f.lease, err = DecodeLease(r)
+	case strings.HasPrefix(r.Key, DrainsPrefix):
+		f.kind = factDrain
+		f.host.ID, err = ParseDrainKey(r.Key)
+	}
+	if err != nil {
+		f.kind, f.problem = factProblem, badRecord(r.Key, err)
+	}
+	return f
+}
+
+func badRecord(key string, err error) cluster.Problem {
+	return cluster.Problem{
+		Severity: cluster.SeverityWarning,
+		Subject:  clipText("record " + key),
+		What:     clipText("ignored: " + err.Error()),
+		Hint:     "upgrade what reads it if a newer version wrote it; otherwise remove it from the store",
+	}
+}
+
+// snapshotBuilder gathers facts in any order.
+type snapshotBuilder struct {
+	revision int64
+	networks []cluster.Network
+	hosts    []cluster.Host
+	leases   []cluster.Lease
+	draining map[cluster.HostID]bool
+	problems []cluster.Problem
+}
+
+func (b *snapshotBuilder) add(f *fact) {
+	switch f.kind {
+	case factNetwork:
+		b.networks = append(b.networks, f.network)
+	case factHost:
+		b.hosts = append(b.hosts, f.host)
+	case factLease:
+		b.leases = append(b.leases, f.lease)
+	case factDrain:
+		if b.draining == nil {
+			b.draining = map[cluster.HostID]bool{}
+		}
+		b.draining[f.host.ID] = true
+	case factProblem:
+		b.problems = append(b.problems, f.problem)
+	case factOther:
+		return
+	}
+	b.revision = max(b.revision, f.modRev)
+}
+
+func (b *snapshotBuilder) build() (*cluster.Snapshot, []cluster.Problem) {
+	for i := range b.hosts {
+		b.hosts[i].Draining = b.draining[b.hosts[i].ID]
+	}
+	slices.SortFunc(b.problems, func(x, y cluster.Problem) int { return cmp.Compare(x.Subject, y.Subject) })
+	return cluster.NewSnapshot(b.revision, b.networks, b.hosts, b.leases), b.problems
+}

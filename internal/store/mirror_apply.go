@@ -1,0 +1,89 @@
+package store
+
+import "time"
+
+// applyList replaces the copies of the subscriptions by what a complete list
+// holds, and reports whether anything changed. A list older than a copy is not
+// applied, since the copy includes it, unless it is known to be the store's
+// present state: then the store itself went back, to a backup.
+func (m *Mirror) applyList(subs []*subscription, page Page, present bool) (changed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	wasLive := m.liveLocked()
+	for _, s := range subs {
+		if m.subs[s.prefix] != s || !present && page.Revision < s.revision {
+			continue
+		}
+		if s.replace(page) {
+			m.touch()
+			changed = true
+		}
+	}
+	live := m.liveLocked()
+	if live {
+		m.seed = nil
+	}
+	return m.heard(nil) || live != wasLive || changed
+}
+
+// replace makes the copy what the page holds of it, decoding only what differs.
+func (s *subscription) replace(page Page) (changed bool) {
+	s.revision, s.listed = page.Revision, true
+	found := make(map[string]held, len(s.held))
+	for _, r := range page.Records {
+		if !covers(s.prefix, r.Key) {
+			continue
+		}
+		h, ok := s.held[r.Key]
+		if !ok || !sameRecord(h.Record, r) {
+			h = held{r, decodeFact(r)}
+			changed = true
+		}
+		found[r.Key] = h
+	}
+	// Nothing new and as many as before is nothing gone either.
+	changed = changed || len(found) != len(s.held)
+	s.held = found
+	return changed
+}
+
+// applyBatch applies the events of a watch and reports whether anything
+// changed. What a list has brought already is passed over.
+func (m *Mirror) applyBatch(s *subscription, b Batch) (changed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.subs[s.prefix] != s {
+		return false
+	}
+	for _, ev := range b.Events {
+		if ev.Record.ModRev > s.revision && covers(s.prefix, ev.Record.Key) {
+			s.apply(ev)
+			changed = true
+		}
+	}
+	if changed {
+		m.touch()
+	}
+	s.revision = max(s.revision, b.Revision)
+	return m.heard(nil) || changed
+}
+
+func (s *subscription) apply(ev Event) {
+	if ev.Deleted {
+		delete(s.held, ev.Record.Key)
+		return
+	}
+	s.held[ev.Record.Key] = held{ev.Record, decodeFact(ev.Record)}
+}
+
+// heard notes that the store answered, or why it did not, and reports whether
+// that is news. The lock is held.
+func (m *Mirror) heard(err error) (changed bool) {
+	connected := err == nil
+	changed = connected != m.status.Connected
+	if changed || m.status.Since.IsZero() {
+		m.status.Since = time.Now()
+	}
+	m.status.Connected, m.status.Err = connected, err
+	return changed
+}
