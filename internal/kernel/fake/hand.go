@@ -1,0 +1,141 @@
+package fake
+
+import (
+	"fmt"
+	"syscall"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// The methods here are what somebody else does to the kernel: an operator, a
+// runtime, another program. They ask for no ownership.
+
+// AddNamespace makes an empty network namespace, if there is none of that name.
+func (k *Kernel) AddNamespace(ns dataplane.NS) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.spaces[ns]; !ok {
+		k.addSpace(ns)
+	}
+}
+
+// RemoveNamespace ends a namespace with all that is in it, and so the hosts'
+// ends of its pairs.
+func (k *Kernel) RemoveNamespace(ns dataplane.NS) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.spaces[ns]
+	if !ok || ns == dataplane.Host {
+		return
+	}
+	for _, l := range s.links {
+		k.removeLink(l)
+	}
+	delete(k.spaces, ns)
+}
+
+// Set makes a row so by hand: what is not there is made, what differs is
+// changed. A link need not be ours; a Route becomes one of ours.
+func (k *Kernel) Set(r dataplane.Row) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch r := r.(type) {
+	case dataplane.Link:
+		return k.setLink(r)
+	case dataplane.Chain:
+		w, err := k.wall(r.Family, r.FirewallOf)
+		if err != nil {
+			return err
+		}
+		w[r.Name] = &chain{rules: r.Rules, digest: r.Digest}
+		return nil
+	case dataplane.Addr:
+		if s, ok := k.spaces[r.NS]; ok && s.links[r.Link] != nil {
+			s.links[r.Link].addrs[r.Prefix] = struct{}{}
+			return nil
+		}
+		return syscall.ENODEV
+	}
+	return k.apply(dataplane.Op{Verb: dataplane.Update, Row: r})
+}
+
+func (k *Kernel) setLink(r dataplane.Link) error {
+	s, ok := k.spaces[r.NS]
+	if !ok {
+		return syscall.ENOENT
+	}
+	l, ok := s.links[r.Name]
+	if !ok {
+		var err error
+		if r.Kind == dataplane.Veth && r.Peer == "" {
+			l = s.add(dataplane.Link{LinkKey: r.LinkKey, Kind: r.Kind}) // its other end is nobody's business
+		} else if l, err = k.makeLink(s, r); err != nil {
+			return err
+		}
+	}
+	l.set(r)
+	return nil
+}
+
+// SetForeignRoute makes a route that is not ours.
+func (k *Kernel) SetForeignRoute(r dataplane.Route) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.spaces[r.NS]
+	if !ok {
+		return syscall.ENOENT
+	}
+	return s.setRoute(route{r, true})
+}
+
+// Remove takes a row away by hand, whoever's it is; it fails if it is not
+// there.
+func (k *Kernel) Remove(key dataplane.Key) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.spaces[key.Namespace()]
+	if !ok {
+		return syscall.ENOENT
+	}
+	switch key := key.(type) {
+	case dataplane.LinkKey:
+		l, ok := s.links[key.Name]
+		if !ok {
+			return syscall.ENODEV
+		}
+		k.removeLink(l)
+	case dataplane.AddrKey:
+		return k.apply(dataplane.Op{Verb: dataplane.Delete, Row: dataplane.Addr{AddrKey: key}})
+	case dataplane.NeighKey:
+		return k.apply(dataplane.Op{Verb: dataplane.Delete, Row: dataplane.Neigh{NeighKey: key}})
+	case dataplane.FDBKey:
+		return k.apply(dataplane.Op{Verb: dataplane.Delete, Row: dataplane.FDB{FDBKey: key}})
+	case dataplane.RouteKey:
+		delete(s.routes, key.Dst)
+	case dataplane.ChainKey:
+		w, err := k.wall(key.Family, key.FirewallOf)
+		if err != nil {
+			return err
+		}
+		return w.removeChain(key.Name)
+	case dataplane.JumpKey:
+		return k.apply(dataplane.Op{Verb: dataplane.Delete, Row: dataplane.Jump{JumpKey: key}})
+	default:
+		return fmt.Errorf("remove %s: cannot be removed", key)
+	}
+	return nil
+}
+
+// State returns every row of ours, of all namespaces.
+func (k *Kernel) State() dataplane.State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var state dataplane.State
+	for ns, s := range k.spaces {
+		s.observe(dataplane.AllTables, &state)
+		if ns == dataplane.Host {
+			k.observeWalls(dataplane.AllTables, &state)
+		}
+	}
+	return state
+}
