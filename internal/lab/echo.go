@@ -1,0 +1,73 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// ServeEcho answers every TCP connection to address (":7777", "10.0.0.1:7777")
+// with the address that it comes from, until ctx ends. It is how a lab shows
+// whether somebody's address was translated on the way.
+func ServeEcho(ctx context.Context, address string) error {
+	l, err := listenEcho(address)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	if err := serveEcho(l); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func listenEcho(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+func serveEcho(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return fmt.Errorf("accept: %w", err)
+		}
+		go func() {
+			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			if p, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+				fmt.Fprintln(conn, p.Addr().Unmap())
+			}
+			_ = conn.Close()
+		}()
+	}
+}
+
+// AskEcho asks the echo at address, HOST:PORT, which address it sees.
+func AskEcho(ctx context.Context, address string) (netip.Addr, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, err)
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	answer, err := io.ReadAll(io.LimitReader(conn, 64))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, err)
+	}
+	seen, err := netip.ParseAddr(strings.TrimSpace(string(answer)))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, errors.Join(errors.New("it is no echo of a lab"), err))
+	}
+	return seen, nil
+}

@@ -1,0 +1,155 @@
+package lab
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// TestMain makes the test binary stand in for all that a lab starts: its own
+// two processes, and two small daemons that answer as the real ones do.
+func TestMain(m *testing.M) {
+	var err error
+	switch {
+	case filepath.Base(os.Args[0]) == agentBinary:
+		err = standInAgent()
+	case filepath.Base(os.Args[0]) == controllerBinary:
+		err = standInController()
+	case len(os.Args) == 4 && os.Args[1] == "lab" && os.Args[2] == KeeperCommand:
+		err = Keep(os.Args[3])
+	case len(os.Args) == 4 && os.Args[1] == "lab" && os.Args[2] == HostCommand:
+		err = HoldHost(os.Args[3])
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+type agentService struct {
+	ovlv1.UnimplementedAgentServiceServer
+}
+
+func (agentService) GetStatus(context.Context, *ovlv1.GetAgentStatusRequest) (*ovlv1.AgentStatus, error) {
+	return &ovlv1.AgentStatus{Ownership: "held"}, nil
+}
+
+func standInAgent() error {
+	l, err := net.Listen("unix", "/run/ovl/agent.sock")
+	if err != nil {
+		return err
+	}
+	s := grpc.NewServer()
+	ovlv1.RegisterAgentServiceServer(s, agentService{})
+	return serveUntilTerm(s, l)
+}
+
+type controllerServices struct {
+	ovlv1.UnimplementedControllerServiceServer
+	ovlv1.UnimplementedHostServiceServer
+}
+
+func (controllerServices) GetStatus(context.Context, *ovlv1.GetStatusRequest) (*ovlv1.ControllerStatus, error) {
+	return &ovlv1.ControllerStatus{EtcdHealthy: true}, nil
+}
+
+func (controllerServices) GetHost(_ context.Context, r *ovlv1.GetHostRequest) (*ovlv1.Host, error) {
+	return &ovlv1.Host{Name: r.GetName(), State: "ready"}, nil
+}
+
+func standInController() error {
+	flags := flag.NewFlagSet(controllerBinary, flag.ContinueOnError)
+	listen := flags.String("listen", "", "")
+	_ = flags.String("etcd-listen", "", "")
+	_ = flags.String("data-dir", "", "")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return err
+	}
+	s := grpc.NewServer()
+	ovlv1.RegisterControllerServiceServer(s, controllerServices{})
+	ovlv1.RegisterHostServiceServer(s, controllerServices{})
+	return serveUntilTerm(s, l)
+}
+
+func serveUntilTerm(s *grpc.Server, l net.Listener) error {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, s.Stop)
+	return s.Serve(l)
+}
+
+// up makes a lab of the stand-ins that ends with the test.
+func up(t *testing.T, c Config) *Lab {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.BinDir, c.Tether = t.TempDir(), true
+	for _, b := range []string{keeperBinary, agentBinary, controllerBinary} {
+		if err := os.Symlink(self, filepath.Join(c.BinDir, b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Name = "t"
+	if c.Root == "" {
+		c.Root = shortDir(t)
+	}
+	l, err := Up(t.Context(), c, func(s string) { t.Log(s) })
+	if err != nil {
+		SkipIfForbidden(t, err)
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// shortDir is a temporary directory whose path leaves room for the name of a
+// unix socket: 107 bytes in all, unix(7).
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ovl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "labs")
+}
+
+// poll asks until ok, which another process makes true, or fails the test.
+func poll(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 10 s", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
