@@ -1,0 +1,116 @@
+package admit
+
+import (
+	"github.com/ovlnet/ovl/internal/cluster"
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// Create returns the network that a request asks for, and everything wrong with
+// the request on its own. VNI 0 and no pools mean that the controller has to
+// choose; see [Collisions] for what only the cluster can tell. The network is
+// usable only if there are no violations.
+func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
+	var vs list
+	name(&vs, "name", req.GetName())
+	n := cluster.Network{
+		Name:       req.GetName(),
+		VNI:        cluster.VNI(req.GetVni()),
+		Driver:     driver(&vs, req),
+		Pools:      pools(&vs, req.GetSubnets(), req.GetHostPrefixes()),
+		Internal:   req.GetInternal(),
+		Masquerade: req.Masquerade == nil || req.GetMasquerade(),
+		MTU:        int(req.GetMtu()),
+		DNSDomain:  req.GetDnsDomain(),
+		Labels:     req.GetLabels(),
+	}
+	if n.VNI != 0 && !n.VNI.Valid() {
+		vs.addf("vni", "%d is out of range: use %d to %d, or 0 for the next free one", n.VNI, cluster.MinVNI, cluster.MaxVNI)
+	}
+	mtu(&vs, n.MTU, n.Pools)
+	domain(&vs, "dns_domain", n.DNSDomain)
+	labels(&vs, "labels", n.Labels)
+	return n, vs
+}
+
+// Name returns what is wrong with a name of a network, host or endpoint in that
+// field.
+func Name(field, value string) []Violation {
+	var vs list
+	name(&vs, field, value)
+	return vs
+}
+
+func name(vs *list, field, value string) {
+	switch {
+	case value == "":
+		vs.addf(field, "is empty: give a name, such as blue")
+	case cluster.CheckName(value) != nil:
+		vs.addf(field, "%s is not a name: %v", quote(value), cluster.ErrName)
+	}
+}
+
+// The drivers and options that the API knows and this version does not have are
+// refused, not ignored: a network that silently behaves otherwise is worse than
+// none.
+func driver(vs *list, req *ovlv1.CreateNetworkRequest) cluster.Driver {
+	switch d := req.GetDriver(); d {
+	case ovlv1.Driver_DRIVER_UNSPECIFIED, ovlv1.Driver_overlay:
+	case ovlv1.Driver_bridge, ovlv1.Driver_macvlan:
+		vs.addf("driver", "%s is not available yet in this version: use overlay", d)
+	default:
+		vs.addf("driver", "%d is unknown: use overlay", int32(d))
+	}
+	if req.GetDirectRouting() {
+		vs.addf("direct_routing", "is not available yet in this version: leave it out")
+	}
+	if req.GetStaticRange() != "" {
+		vs.addf("static_range", "is not available yet in this version: leave it out")
+	}
+	if req.GetParent() != "" {
+		vs.addf("parent", "belongs to the driver macvlan, which is not available yet in this version: leave it out")
+	}
+	return cluster.DriverOverlay
+}
+
+// The bounds of an MTU in bytes: what every host must accept in IPv4 (RFC 791
+// section 3.1) and every link must carry in IPv6 (RFC 8200 section 5), and the
+// longest packet.
+const (
+	minMTU4 = 576
+	minMTU6 = 1280
+	maxMTU  = 65535
+)
+
+func mtu(vs *list, value int, pools []cluster.Pool) {
+	if value == 0 {
+		return
+	}
+	least, why := minMTU4, ""
+	for _, p := range pools {
+		if p.Prefix.Addr().Is6() {
+			least, why = minMTU6, " with an IPv6 subnet"
+		}
+	}
+	if value < least || value > maxMTU {
+		vs.addf("mtu", "%d is out of range: use %d to %d bytes%s, or 0 for what the underlay allows", value, least, maxMTU, why)
+	}
+}
+
+// Check returns what is wrong with a controller's own settings.
+func (d Defaults) Check() []Violation {
+	var vs list
+	if !d.FirstVNI.Valid() {
+		vs.addf("first-vni", "%d is out of range: use %d to %d", d.FirstVNI, cluster.MinVNI, cluster.MaxVNI)
+	}
+	if !wellFormed(&vs, "default-pool", d.Pool) {
+		return vs
+	}
+	limits := limitsOf(d.Pool)
+	if reserved := reservedOverlap(d.Pool); reserved != "" {
+		vs.addf("default-pool", "%s overlaps %s: use a private range, such as %s", d.Pool, reserved, limits.example)
+	}
+	if lo, hi := max(d.Pool.Bits(), limits.shortest), limits.defaultHost-1; d.Length < lo || d.Length > hi {
+		vs.addf("default-pool-length", "%d is out of range: use %d to %d for networks in %s", d.Length, lo, hi, d.Pool)
+	}
+	return vs
+}

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+// The bounds of what one client may ask of the server.
+const (
+	maxRequest  = 256 << 10 // bytes; the largest request is a network with all its labels
+	maxResponse = 64 << 20  // bytes; a page of 1,000 hosts with all their problems
+	maxStreams  = 256       // calls at once on one connection
+	// maxCall bounds a call that comes without a deadline, or with a longer one.
+	maxCall = 60 * time.Second
+)
+
+// Options returns the options of a gRPC server that serves the API: bounds,
+// keepalive, recovery from panics, a log of calls at debug level.
+func Options(log *slog.Logger) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxSendMsgSize(maxResponse),
+		grpc.MaxConcurrentStreams(maxStreams),
+		// A client that vanished without a word holds a watch: ask after a minute.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		// Clients may ask too, but not more often than this, also between calls.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(unary(log)),
+		grpc.ChainStreamInterceptor(stream(log)),
+	}
+}
+
+func unary(log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(ctx, maxCall)
+		defer cancel()
+		defer func() { done(ctx, log, info.FullMethod, start, err) }()
+		defer recovered(ctx, log, info.FullMethod, &err)
+		return next(ctx, req)
+	}
+}
+
+func stream(log *slog.Logger) grpc.StreamServerInterceptor {
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+		start, ctx := time.Now(), ss.Context()
+		defer func() { done(ctx, log, info.FullMethod, start, err) }()
+		defer recovered(ctx, log, info.FullMethod, &err)
+		return next(srv, ss)
+	}
+}
+
+func done(ctx context.Context, log *slog.Logger, method string, start time.Time, err error) {
+	log.LogAttrs(ctx, slog.LevelDebug, "call", slog.String("method", method),
+		slog.String("code", status.Code(err).String()), slog.Duration("took", time.Since(start)))
+}
+
+// recovered makes a panic the INTERNAL of one call instead of the end of all.
+func recovered(ctx context.Context, log *slog.Logger, method string, err *error) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	log.LogAttrs(ctx, slog.LevelError, "call panicked", slog.String("method", method),
+		slog.String("panic", fmt.Sprint(r)), slog.String("stack", string(debug.Stack())))
+	*err = status.Error(codes.Internal, "the controller has a bug: its log says more: please report it")
+}

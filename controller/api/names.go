@@ -1,0 +1,20 @@
+package api
+
+import "github.com/ovlnet/ovl/internal/cluster"
+
+// names are the hosts and networks that subnets and endpoints are joined with.
+type names struct {
+	hosts map[cluster.HostID]cluster.Host
+	vnis  map[string]cluster.VNI
+}
+
+func newNames(f facts) *names {
+	k := &names{hosts: map[cluster.HostID]cluster.Host{}, vnis: map[string]cluster.VNI{}}
+	for _, h := range f.hosts {
+		k.hosts[h.ID] = h
+	}
+	for _, n := range f.networks {
+		k.vnis[n.Name] = n.VNI
+	}
+	return k
+}

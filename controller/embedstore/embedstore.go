@@ -1,0 +1,139 @@
+// Package embedstore is the etcd that a controller runs within itself, so that
+// one binary is a whole control plane: a cluster of one member, which has no
+// peer and listens for none.
+//
+// It must never end the process or print: what etcd calls fatal comes back as
+// an error of one line. The invariant it keeps is that at most one process
+// serves a data directory, and that a member started again on its data serves
+// it whatever address it listens on now.
+package embedstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// DefaultClientAddr is where agents and other controllers find the store.
+const DefaultClientAddr = "127.0.0.1:6779"
+
+// Config says where the store keeps its data and listens.
+type Config struct {
+	DataDir string // made if it is missing
+	// ClientAddr is host:port; an empty host is every address, port 0 any free
+	// one. Empty = [DefaultClientAddr].
+	ClientAddr string
+	Log        *slog.Logger // etcd's own words, at debug; nil = none
+	// UnsafeNoSync loses data when the machine stops. For tests.
+	UnsafeNoSync bool
+}
+
+// Store is a running embedded etcd.
+type Store struct {
+	etcd    *embed.Etcd
+	lock    *os.File
+	streams *streams
+}
+
+// Start starts the store and returns when it serves, or when ctx ends.
+func Start(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.ClientAddr == "" {
+		cfg.ClientAddr = DefaultClientAddr
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	addr, err := clientAddr(cfg.ClientAddr)
+	if err != nil {
+		return nil, fmt.Errorf("start store: %w", err)
+	}
+	lock, err := lockDir(cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("start store: %w", err)
+	}
+	streams := newStreams()
+	etcd, err := start(ctx, settings(cfg, addr, streams))
+	if err != nil {
+		_ = lock.Close() // the lock goes with the descriptor
+		return nil, fmt.Errorf("start store: %w", err)
+	}
+	return &Store{etcd: etcd, lock: lock, streams: streams}, nil
+}
+
+// clientAddr resolves what a person wrote and makes sure that it is free: etcd
+// would say so in many more words.
+func clientAddr(s string) (netip.AddrPort, error) {
+	l, err := net.Listen("tcp", s)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("listen on %s: %w", s, errors.Unwrap(err))
+	}
+	// Port 0 is settled here: etcd would advertise it as it is.
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	if err := l.Close(); err != nil {
+		return netip.AddrPort{}, fmt.Errorf("listen on %s: %w", s, err)
+	}
+	return addr, nil
+}
+
+// start starts etcd and waits until it serves. What etcd calls fatal while it
+// reads its data is a panic in this goroutine (see settings): damaged files
+// mostly.
+func start(ctx context.Context, settings *embed.Config) (e *embed.Etcd, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, err = nil, damaged(settings.Dir, fmt.Errorf("open data: %v", r))
+		}
+	}()
+	if err := precheck(settings.Dir); err != nil {
+		return nil, err
+	}
+	e, err = embed.StartEtcd(settings)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", settings.Dir, err)
+	}
+	select {
+	case <-e.Server.ReadyNotify():
+		return e, nil
+	case err = <-e.Err():
+	case <-e.Server.StopNotify():
+		err = errors.New("etcd stopped")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	e.Close()
+	return nil, fmt.Errorf("open %s: %w", settings.Dir, err)
+}
+
+// Endpoints returns where this process reaches the store.
+func (s *Store) Endpoints() []string {
+	addr := s.Addr()
+	if addr.Addr().IsUnspecified() {
+		// Also for "::": package net listens on both families there.
+		addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
+	}
+	return []string{"http://" + addr.String()}
+}
+
+// Addr returns where the store listens for clients.
+func (s *Store) Addr() netip.AddrPort {
+	return s.etcd.Clients[0].Addr().(*net.TCPAddr).AddrPort()
+}
+
+// Done is closed when the store has stopped, by Close or by itself.
+func (s *Store) Done() <-chan struct{} { return s.etcd.Server.StopNotify() }
+
+// Close stops the store and waits until its data is safe on disk.
+func (s *Store) Close() error {
+	s.streams.end()
+	s.etcd.Close()
+	if err := s.lock.Close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}

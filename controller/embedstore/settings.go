@@ -1,0 +1,52 @@
+package embedstore
+
+import (
+	"net/netip"
+	"net/url"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
+
+	"github.com/ovlnet/ovl/internal/store/etcd"
+)
+
+const (
+	// A cluster of one elects itself when its election timer ends; nobody else
+	// can be late. Short ticks make that a quarter of a second. The shortest
+	// lease is one and a half times the election time.
+	tickMs     = 50
+	electionMs = 250
+	// History is bounded in revisions, not in hours: the disk is then bounded
+	// whatever the rate of writes, and a reader that was away for longer lists
+	// again. Checked every five minutes.
+	keptRevisions = "100000"
+	quota         = 2 << 30 // bytes
+	// memberURL names the member to itself. Nobody connects to it; it only has
+	// to stay the same, since it is written into the data.
+	memberURL  = "http://127.0.0.1:2380"
+	memberName = "ovl"
+)
+
+// settings returns etcd's configuration.
+func settings(cfg Config, addr netip.AddrPort, streams *streams) *embed.Config {
+	c := embed.NewConfig()
+	c.Name, c.Dir = memberName, cfg.DataDir
+	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: addr.String()}}
+	c.AdvertiseClientUrls = c.ListenClientUrls
+	c.ListenPeerUrls = nil // one member: no port for peers, none to protect
+	c.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}
+	c.InitialCluster = memberName + "=" + memberURL
+	c.TickMs, c.ElectionMs = tickMs, electionMs
+	c.InitialElectionTickAdvance = true
+	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keptRevisions
+	c.QuotaBackendBytes = quota
+	c.WatchProgressNotifyInterval = time.Minute
+	// Agents ping an idle connection every ten seconds.
+	c.GRPCKeepAliveMinTime = 5 * time.Second
+	c.EnableGRPCGateway = false
+	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(streams.intercept)}
+	c.UnsafeNoFsync = cfg.UnsafeNoSync
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcd.ZapLogger(cfg.Log))
+	return c
+}
