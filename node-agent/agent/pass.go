@@ -147,6 +147,9 @@ func (a *Agent) publish(snapshot *cluster.Snapshot, res plan.Result, rep reconci
 	a.mu.Unlock()
 
 	a.logOnce("observe kernel", rep.Err)
+	if rep.Err != nil || !a.proven() {
+		return // what is missing in half a picture is no problem yet
+	}
 	a.logChanges(res.Problems, rep.Outcomes)
 	a.cfg.Subnets.SetReport(applied, reported(res.Problems, rep))
 }
@@ -170,8 +173,13 @@ func reported(problems []cluster.Problem, rep reconcile.Report) []cluster.Proble
 // passes.
 func (a *Agent) logChanges(problems []cluster.Problem, outcomes []reconcile.Outcome) {
 	now := map[string]bool{}
+	fresh := 0
 	note := func(key string, log func()) {
-		if now[key] = true; !a.logged[key] {
+		now[key] = true
+		if a.logged[key] {
+			return
+		}
+		if fresh++; fresh <= maxLogged {
 			log()
 		}
 	}
@@ -185,12 +193,22 @@ func (a *Agent) logChanges(problems []cluster.Problem, outcomes []reconcile.Outc
 			a.cfg.Log.Warn("row not in place", "row", o.Row.Key(), "condition", o.Condition, "err", o.Err)
 		})
 	}
+	over := 0
 	maps.DeleteFunc(a.logged, func(key string, _ bool) bool {
 		if key[0] == 0 || now[key] {
 			return false
 		}
-		a.cfg.Log.Info("no longer a problem", "subject", subjectOf(key))
+		if over++; over <= maxLogged {
+			a.cfg.Log.Info("no longer a problem", "subject", subjectOf(key))
+		}
 		return true
 	})
+	if more := max(fresh-maxLogged, 0) + max(over-maxLogged, 0); more > 0 {
+		a.cfg.Log.Warn("more of the kind: see `ovlctl agent status`", "messages", more)
+	}
 	maps.Copy(a.logged, now)
 }
+
+// maxLogged bounds what one pass logs: among thousands of peers one cause can
+// have thousands of effects.
+const maxLogged = 10
