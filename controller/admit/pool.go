@@ -149,7 +149,7 @@ func hostPrefix(vs *list, i int, p netip.Prefix, lengths []uint32) int {
 
 // reservedRanges are those in which no container can live (RFC 6890 and the
 // IANA special-purpose registries). ::/8 holds the unspecified, loopback,
-// IPv4-mapped and IPv4-compatible addresses.
+// IPv4-mapped and NAT64 addresses.
 var reservedRanges = []struct {
 	prefix netip.Prefix
 	what   string
@@ -159,8 +159,7 @@ var reservedRanges = []struct {
 	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
 	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
 	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
-	{netip.MustParsePrefix("::/8"), "loopback and IPv4-mapped"},
-	{netip.MustParsePrefix("64:ff9b::/96"), "NAT64"},
+	{netip.MustParsePrefix("::/8"), "loopback, IPv4-mapped and NAT64"},
 	{netip.MustParsePrefix("fe80::/10"), "link-local"},
 	{netip.MustParsePrefix("ff00::/8"), "multicast"},
 }
