@@ -87,7 +87,7 @@ func clientAddr(s string) (netip.AddrPort, error) {
 func start(ctx context.Context, settings *embed.Config) (e *embed.Etcd, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			e, err = nil, damaged(settings.Dir, fmt.Errorf("open data: %v", r))
+			e, err = nil, damaged(settings.Dir, fmt.Errorf("open data: damaged: %v", r))
 		}
 	}()
 	if err := precheck(settings.Dir); err != nil {

@@ -11,6 +11,8 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -134,4 +136,16 @@ type KV interface {
 	Revoke(ctx context.Context, id LeaseID) error
 	// Close gives back what the implementation holds.
 	Close() error
+}
+
+// Outermost returns the prefixes sorted and without those that begin with
+// another one: so many ranges hold each record once, in the order of keys.
+func Outermost(prefixes []string) []string {
+	var kept []string
+	for _, p := range slices.Sorted(slices.Values(prefixes)) {
+		if len(kept) == 0 || !strings.HasPrefix(p, kept[len(kept)-1]) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
 }

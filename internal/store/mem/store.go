@@ -76,18 +76,12 @@ func (s *Store) read(prefixes []string) store.Page {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	page := store.Page{Revision: s.rev}
-	for _, prefix := range outermost(prefixes) {
+	for _, prefix := range store.Outermost(prefixes) {
 		for _, key := range s.under(prefix) {
 			page.Records = append(page.Records, copyRecord(s.records[key]))
 		}
 	}
 	return page
-}
-
-// outermost returns the prefixes sorted, without those that begin with another.
-func outermost(prefixes []string) []string {
-	sorted := slices.Sorted(slices.Values(prefixes))
-	return slices.CompactFunc(sorted, func(a, b string) bool { return strings.HasPrefix(b, a) })
 }
 
 // under returns the keys that begin with prefix.
