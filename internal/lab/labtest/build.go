@@ -1,0 +1,64 @@
+package labtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// binariesEnv names a directory of binaries that are built already, as `make
+// test` does; without it the tests build them.
+const binariesEnv = "OVL_BIN_DIR"
+
+// binaries is where the binaries of this test process are; [Main] sets it
+// before any test runs.
+var binaries string
+
+// Main builds the binaries, runs m's tests and exits with their code.
+func Main(m *testing.M) {
+	dir, remove, err := build()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binaries = dir
+	code := m.Run()
+	remove()
+	os.Exit(code)
+}
+
+// packages are the programs of the tree and what they are called.
+var packages = map[string]string{
+	"ovlctl":         "./ovlctl",
+	"ovl-agent":      "./node-agent/cmd/ovl-agent",
+	"ovl-controller": "./controller/cmd/ovl-controller",
+}
+
+// build builds the binaries and returns where, and what removes them.
+func build() (dir string, remove func(), err error) {
+	if dir := os.Getenv(binariesEnv); dir != "" {
+		dir, err := filepath.Abs(dir)
+		return dir, func() {}, err
+	}
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", nil, fmt.Errorf("find the module: %w", err)
+	}
+	if dir, err = os.MkdirTemp("", "ovl-bin"); err != nil {
+		return "", nil, fmt.Errorf("make directory of binaries: %w", err)
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	for name, pkg := range packages {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
+		cmd.Dir = strings.TrimSpace(string(root))
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			remove()
+			return "", nil, fmt.Errorf("build %s: %w: %s", name, err, out)
+		}
+	}
+	return dir, remove, nil
+}

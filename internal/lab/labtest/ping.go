@@ -1,0 +1,88 @@
+package labtest
+
+import (
+	"bytes"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/ovlnet/ovl/internal/lab"
+)
+
+// Ping is a ping that runs, a hundred packets a second.
+type Ping struct {
+	from   Container
+	to     netip.Addr
+	cmd    *exec.Cmd
+	stdout bytes.Buffer
+}
+
+// StartPing starts a ping in the container and returns when the first answer
+// has arrived, so that what follows happens to a stream that flows.
+func (c Container) StartPing(t testing.TB, to netip.Addr) *Ping {
+	t.Helper()
+	if err := c.Reaches(t, to); err != nil {
+		t.Fatal(err)
+	}
+	cmd, err := c.Lab.Command(t.Context(), c.Host, c.argv([]string{"ping", "-n", "-i", "0.01", to.String()})...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Ping{from: c, to: to, cmd: cmd}
+	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Stop ends the ping and returns how many of its packets were answered, and
+// which were not though a later one was. The very last may be on its way when
+// the ping ends: it is neither.
+func (p *Ping) Stop(t testing.TB) (answered int, lost []int) {
+	t.Helper()
+	if err := lab.Interrupt(p.cmd); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait() // ended by the interrupt: its words tell the rest
+	answered, lost = answers(p.stdout.String())
+	if answered == 0 {
+		t.Fatalf("ping from %s to %s: no answers in %q", p.from, p.to, p.stdout.String())
+	}
+	return answered, lost
+}
+
+// NoneLost ends the ping and fails the test if a packet was lost.
+func (p *Ping) NoneLost(t testing.TB) {
+	t.Helper()
+	answered, lost := p.Stop(t)
+	if len(lost) > 0 {
+		t.Errorf("ping from %s to %s: lost %d of %d packets: %v", p.from, p.to, len(lost), answered+len(lost), lost)
+	}
+	t.Logf("ping from %s to %s: %d answers, %d lost", p.from, p.to, answered, len(lost))
+}
+
+var sequence = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)
+
+// answers finds the sequence numbers of the answers in what ping wrote, and
+// those that are missing up to the greatest. The numbers have 16 bits: a ping
+// of more than ten minutes begins anew, and then counts as several.
+func answers(out string) (answered int, missing []int) {
+	last := 0
+	for _, m := range sequence.FindAllStringSubmatch(out, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			continue // more digits than a number has: not ping's
+		}
+		if n < last {
+			last = 0
+		}
+		for gap := last + 1; gap < n; gap++ {
+			missing = append(missing, gap)
+		}
+		answered, last = answered+1, n
+	}
+	return answered, missing
+}
