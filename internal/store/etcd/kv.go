@@ -24,12 +24,16 @@ func (s *Store) Range(ctx context.Context, prefixes ...string) (store.Page, erro
 	call, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var page store.Page
-	for chunk := range slices.Chunk(store.Outermost(prefixes), maxRanges) {
-		if err := s.rangeChunk(call, chunk, &page); err != nil {
+	prefixes = store.Outermost(prefixes)
+	for {
+		n := min(len(prefixes), maxRanges)
+		if err := s.rangeChunk(call, prefixes[:n], &page); err != nil {
 			return store.Page{}, wrap(ctx, "read records", err)
 		}
+		if prefixes = prefixes[n:]; len(prefixes) == 0 {
+			return page, nil
+		}
 	}
-	return page, nil
 }
 
 // rangeChunk appends what the prefixes hold to page, at its revision if it has

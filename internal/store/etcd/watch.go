@@ -53,11 +53,8 @@ func deliver(ctx context.Context, batches chan<- store.Batch, b store.Batch) {
 // batch translates a response; ok is false for one that says nothing.
 func batch(prefix string, resp clientv3.WatchResponse) (b store.Batch, ok bool) {
 	if err := resp.Err(); err != nil {
-		class := classOf(err)
-		if class == nil {
-			class = err
-		}
-		return store.Batch{Err: fmt.Errorf("watch %s: %w", prefix, class)}, true
+		// Its context is no part of it: whoever ended that does not read on.
+		return store.Batch{Err: wrap(context.Background(), "watch "+prefix, err)}, true
 	}
 	if resp.IsProgressNotify() {
 		return store.Batch{Revision: resp.Header.Revision}, true
