@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// client is a connection to a controller or to this host's agent.
+type client struct {
+	who     string // for people: "controller 127.0.0.1:6790"
+	address string
+	local   bool
+	conn    *grpc.ClientConn
+
+	mu      sync.Mutex
+	lastErr error // of the last dial: gRPC only quotes it, and class gets lost
+}
+
+func (c *client) close() { _ = c.conn.Close() }
+
+func (c *client) dialError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lastErr
+}
+
+// dialController connects lazily to the controller; an address without a port
+// gets the default one.
+func (o *options) dialController() (*client, error) {
+	address := o.controller
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		_, port, _ := net.SplitHostPort(defaultController)
+		address = net.JoinHostPort(strings.Trim(address, "[]"), port)
+	}
+	if host, port, err := net.SplitHostPort(address); err != nil || port == "" || strings.ContainsAny(host, "/ \t\n") {
+		return nil, usagef("--controller %q: want HOST:PORT", o.controller)
+	}
+	c := &client{who: "controller " + address, address: address}
+	return c.dial("tcp")
+}
+
+// dialAgent connects lazily to the agent of this host.
+func (o *options) dialAgent() (*client, error) {
+	path := strings.TrimPrefix(o.socket, "unix://")
+	c := &client{who: "agent " + path, address: path, local: true}
+	return c.dial("unix")
+}
+
+// dial makes the connection without waiting. The credentials are insecure
+// until hosts have identities; until then the servers listen on loopback and
+// on a socket that only root may open.
+func (c *client) dial(network string) (*client, error) {
+	conn, err := grpc.NewClient("passthrough:///"+c.address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithAuthority("ovl"),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			var d net.Dialer
+			nc, err := d.DialContext(ctx, network, c.address)
+			c.mu.Lock()
+			c.lastErr = err
+			c.mu.Unlock()
+			return nc, err
+		}))
+	if err != nil {
+		return nil, usagef("connect to %s: %w", c.who, err)
+	}
+	c.conn = conn
+	return c, nil
+}
+
+func (c *client) networks() ovlv1.NetworkServiceClient { return ovlv1.NewNetworkServiceClient(c.conn) }
+
+func (c *client) hosts() ovlv1.HostServiceClient { return ovlv1.NewHostServiceClient(c.conn) }
+
+func (c *client) subnets() ovlv1.SubnetServiceClient { return ovlv1.NewSubnetServiceClient(c.conn) }
+
+func (c *client) endpoints() ovlv1.EndpointServiceClient {
+	return ovlv1.NewEndpointServiceClient(c.conn)
+}
+
+func (c *client) cluster() ovlv1.ControllerServiceClient {
+	return ovlv1.NewControllerServiceClient(c.conn)
+}
+
+func (c *client) agent() ovlv1.AgentServiceClient { return ovlv1.NewAgentServiceClient(c.conn) }
+
+func (c *client) attachments() ovlv1.AttachmentServiceClient {
+	return ovlv1.NewAttachmentServiceClient(c.conn)
+}
+
+// onController calls do with a connection to the controller, within --timeout.
+func (o *options) onController(ctx context.Context, do func(context.Context, *client) error) error {
+	return o.on(ctx, o.dialController, do)
+}
+
+// onAgent calls do with a connection to this host's agent, within --timeout.
+func (o *options) onAgent(ctx context.Context, do func(context.Context, *client) error) error {
+	return o.on(ctx, o.dialAgent, do)
+}
+
+func (o *options) on(ctx context.Context, dial func() (*client, error), do func(context.Context, *client) error) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	ctx, cancel := o.deadline(ctx)
+	defer cancel()
+	return do(ctx, c)
+}
