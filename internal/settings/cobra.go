@@ -52,11 +52,11 @@ func knows(cmd *cobra.Command, key string) bool {
 }
 
 func readFile(path string) (File, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return File{}, &Error{Source: "--config", Err: err}
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return File{}, &Error{Source: "--config", Err: err}

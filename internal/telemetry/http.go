@@ -64,8 +64,8 @@ func serve(ctx context.Context, l net.Listener, cfg Config) error {
 		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
+	//nolint:contextcheck // ctx is done by then: the last answers get a time of their own
 	stopped := context.AfterFunc(ctx, func() {
-		//nolint:contextcheck // ctx is done: the last answers get a time of their own
 		last, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		if srv.Shutdown(last) != nil {

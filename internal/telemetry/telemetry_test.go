@@ -181,7 +181,7 @@ func TestServeRefusesATakenAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // a test's listener
+	defer l.Close()
 	err = Serve(t.Context(), Config{Listen: l.Addr().String(), Gatherer: NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "--metrics-listen") {
 		t.Errorf("Serve on a taken address = %v, want an error that says what to do", err)

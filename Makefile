@@ -1,0 +1,87 @@
+# ovl. `make` alone explains the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# iptables and ip live in sbin, which Debian keeps from ordinary users.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+# Static binaries: one file runs on any Linux of its architecture.
+export CGO_ENABLED := 0
+
+VERSION ?= $(shell git describe --tags --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo -dirty)
+STAMP   := github.com/ovlnet/ovl/internal/telemetry
+LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
+
+BINARIES := ./controller/cmd/ovl-controller ./node-agent/cmd/ovl-agent ./node-agent/cmd/ovl-cni ./ovlctl
+
+TOOL          := go tool -modfile=$(CURDIR)/tools/go.mod
+GOLANGCI_LINT ?= $(TOOL) golangci-lint
+# The kernel is part of what is tested, and no cache knows it.
+TESTFLAGS ?= -count=1 -timeout=20m
+FUZZTIME  ?= 10s
+
+##@ Use
+.PHONY: help
+help: ## this text
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: all
+all: build lint test ## build, lint and test
+
+.PHONY: build
+build: ## the four static binaries, into bin/
+	@go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ $(BINARIES)
+
+.PHONY: demo
+demo: build need-lab ## three hosts on this machine: networks, containers, pings, isolation, NAT
+	@./deploy/demo.sh
+
+##@ Work on it
+.PHONY: test
+test: build need-test ## all tests that run on one machine; no root needed
+	@go test $(TESTFLAGS) ./...
+
+.PHONY: bench
+bench: build need-test ## what docs/benchmarks.md reports; as root, takes minutes
+	@go test $(TESTFLAGS) -run='^$$' -bench=. -benchtime=1x ./test/bench/...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	@./.ci/fuzz $(FUZZTIME)
+
+.PHONY: lint
+lint: ## golangci-lint (with the arrows between rooms), buf lint
+	@$(GOLANGCI_LINT) run
+	@./.ci/sleeps
+	@cd proto && $(TOOL) buf lint
+
+.PHONY: fmt
+fmt: ## gofumpt on everything, buf format on the wire
+	@$(TOOL) gofumpt -l -w .
+	@cd proto && $(TOOL) buf format -w
+
+.PHONY: generate
+generate: ## the Go beside the .proto files
+	@cd proto && $(TOOL) buf lint && $(TOOL) buf generate
+
+.PHONY: check-dirty
+check-dirty: generate ## generated files and go.mod are as the tools would write them
+	@git diff --exit-code --stat -- proto || { echo 'generated files differ: run `make generate` and commit' >&2; exit 1; }
+	@test -z "$$(git status --porcelain -- proto)" || { git status --short -- proto; echo 'generated files are not committed' >&2; exit 1; }
+	@go mod tidy -diff || { echo 'go.mod differs: run `go mod tidy` and commit' >&2; exit 1; }
+	@go mod verify
+
+.PHONY: clean
+clean: ## what make made
+	@rm -rf bin man
+
+.PHONY: man
+man: build ## manual pages, into man/
+	@mkdir -p man && ./bin/ovlctl man man
+
+.PHONY: need-lab need-test
+need-lab need-test: need-%:
+	@./deploy/need.sh $*
