@@ -1,0 +1,78 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// readAddrs reads the addresses of all links. Link-local IPv6 addresses, which
+// the kernel makes by itself, are no rows.
+func (o *observation) readAddrs(facts *factsMaker) error {
+	return o.space.conn.dump(unix.RTM_GETADDR, request(0, 0).put(make([]byte, unix.SizeofIfAddrmsg)...), func(body []byte) {
+		index, p, ok := decodeAddr(body)
+		if !ok {
+			return
+		}
+		l, ours := o.ours(index)
+		switch {
+		case ours && o.tables.Has(dataplane.TableAddr) && (p.Addr().Is4() || !p.Addr().IsLinkLocalUnicast()):
+			o.state.Add(dataplane.Addr{AddrKey: dataplane.AddrKey{NS: o.space.ns, Link: l.name, Prefix: p}})
+		case !ours && facts != nil:
+			facts.addr(index, p)
+		}
+	})
+}
+
+// decodeAddr decodes a struct ifaddrmsg with its attributes. IFA_LOCAL is the
+// address; IFA_ADDRESS is the other side's on a point-to-point link, and the
+// address itself where there is no IFA_LOCAL (IPv6).
+func decodeAddr(body []byte) (index int32, p netip.Prefix, ok bool) {
+	if len(body) < unix.SizeofIfAddrmsg {
+		return 0, p, false
+	}
+	var local, address netip.Addr
+	eachAttr(body[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) {
+		switch typ {
+		case unix.IFA_LOCAL:
+			local = addr(v)
+		case unix.IFA_ADDRESS:
+			address = addr(v)
+		}
+	})
+	if !local.IsValid() {
+		local = address
+	}
+	p = netip.PrefixFrom(local, int(body[1]))
+	return int32(u32(body[4:])), p, p.IsValid()
+}
+
+func (s *space) applyAddr(verb dataplane.Verb, r dataplane.Addr) error {
+	err := s.onLink(r.Link, func(index int32) error { return s.conn.do(addrMessage(verb, r, index), nil) })
+	if verb == dataplane.Delete && (errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV)) {
+		return nil
+	}
+	return err
+}
+
+func addrMessage(verb dataplane.Verb, r dataplane.Addr, index int32) *message {
+	typ, mode := unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE
+	if verb == dataplane.Delete {
+		typ, mode = unix.RTM_DELADDR, 0
+	}
+	a := r.Prefix.Addr()
+	m := request(typ, mode).put(familyOf(a), byte(r.Prefix.Bits()), 0, unix.RT_SCOPE_UNIVERSE).put32(uint32(index))
+	m.attr(unix.IFA_LOCAL, a.AsSlice())
+	m.attr(unix.IFA_ADDRESS, a.AsSlice())
+	if verb != dataplane.Delete {
+		flags := uint32(unix.IFA_F_NOPREFIXROUTE)
+		if a.Is6() {
+			flags |= unix.IFA_F_NODAD
+		}
+		m.attr32(unix.IFA_FLAGS, flags)
+	}
+	return m
+}

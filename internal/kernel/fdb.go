@@ -1,0 +1,55 @@
+package kernel
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// readFDB reads the permanent entries of VXLAN devices of ours, those that
+// somebody else added among them, for they have to go. The all-zero MAC (where
+// to flood) is an entry like any other: we have none.
+//
+// An entry may have several destinations, which come as one message each, or a
+// destination with a port of its own. A row has room for one: such an entry is
+// reported without any, so that it differs from whatever is wanted.
+func (o *observation) readFDB() error {
+	return o.space.conn.dump(unix.RTM_GETNEIGH, ndHeader(request(0, 0), unix.AF_BRIDGE, 0, 0, 0), func(body []byte) {
+		n, ok := decodeNeigh(body)
+		if !ok || n.flags&unix.NTF_SELF == 0 || n.state&unix.NUD_PERMANENT == 0 || !n.dst.IsValid() {
+			return
+		}
+		l, ours := o.ours(n.index)
+		if !ours || l.kind != string(dataplane.VXLAN) {
+			return
+		}
+		r := dataplane.FDB{FDBKey: dataplane.FDBKey{NS: o.space.ns, Link: l.name, MAC: n.mac}, Dst: n.dst}
+		if _, double := o.state.FDB[r.FDBKey]; double || n.odd {
+			r.Dst = netip.Addr{}
+		}
+		o.state.Add(r)
+	})
+}
+
+// applyFDB writes an entry of the device itself (NTF_SELF). NLM_F_REPLACE
+// changes the first destination of an entry and leaves further ones alone, and
+// changes nothing at all if one of them is the wanted one (vxlan_fdb_replace in
+// drivers/net/vxlan); so an entry that is known to differ is deleted first.
+func (s *space) applyFDB(verb dataplane.Verb, r dataplane.FDB) error {
+	err := s.onLink(r.Link, func(index int32) error {
+		if verb != dataplane.Create {
+			m := ndHeader(request(unix.RTM_DELNEIGH, 0), unix.AF_BRIDGE, index, 0, unix.NTF_SELF)
+			m.attr(unix.NDA_LLADDR, r.MAC[:])
+			if err := unlessGone(dataplane.Delete, s.conn.do(m, nil)); err != nil || verb == dataplane.Delete {
+				return err
+			}
+		}
+		m := ndHeader(request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE), unix.AF_BRIDGE, index, unix.NUD_PERMANENT, unix.NTF_SELF)
+		m.attr(unix.NDA_LLADDR, r.MAC[:])
+		m.attr(unix.NDA_DST, r.Dst.AsSlice())
+		return s.conn.do(m, nil)
+	})
+	return unlessGone(verb, err)
+}

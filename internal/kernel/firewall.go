@@ -1,0 +1,155 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/reconcile"
+)
+
+// firewall is iptables(8): of the two kinds of it, legacy and nft, the one that
+// is in use here.
+type firewall struct {
+	legacy bool
+	tools  map[dataplane.Family]tools
+	// dockerUser remembers from the last look in which families there is a
+	// chain of that name.
+	dockerUser [2]bool
+}
+
+// tools are the paths of one family's programs; empty where they are missing.
+type tools struct{ save, restore string }
+
+func (f *firewall) String() string {
+	if f.legacy {
+		return "iptables-legacy"
+	}
+	return "iptables"
+}
+
+// findFirewall finds the programs. What "iptables" stands for is a choice of
+// the distribution, which is right unless other programs on this host use
+// iptables-legacy all the same: then rules of ours in nft would stand beside
+// theirs, and a packet would have to please both.
+func findFirewall() (*firewall, error) {
+	f := &firewall{tools: map[dataplane.Family]tools{}}
+	suffix := ""
+	if legacyInUse() {
+		if _, err := exec.LookPath("iptables-legacy-restore"); err == nil {
+			suffix = "-legacy"
+		}
+	}
+	for family, name := range map[dataplane.Family]string{dataplane.IPv4: "iptables", dataplane.IPv6: "ip6tables"} {
+		save, errSave := exec.LookPath(name + suffix + "-save")
+		restore, errRestore := exec.LookPath(name + suffix + "-restore")
+		if errSave == nil && errRestore == nil {
+			f.tools[family] = tools{save, restore}
+		}
+	}
+	t, ok := f.tools[dataplane.IPv4]
+	if !ok {
+		return nil, errors.New("find iptables-save and iptables-restore: not in PATH: install the package iptables (Debian, Ubuntu: apt install iptables; Fedora: dnf install iptables-nft)")
+	}
+	f.legacy = isLegacy(t.restore)
+	return f, nil
+}
+
+// legacyInUse reports whether this namespace has a table of iptables-legacy:
+// one appears when a program first uses it.
+func legacyInUse() bool {
+	b, err := os.ReadFile("/proc/net/ip_tables_names")
+	return err == nil && len(bytes.TrimSpace(b)) > 0
+}
+
+// isLegacy asks a program for its version, "iptables-restore v1.8.9 (nf_tables)".
+// One that knows no nft (before 1.8) names no kind.
+func isLegacy(program string) bool {
+	out, err := exec.Command(program, "--version").Output()
+	return err == nil && !bytes.Contains(out, []byte("nf_tables"))
+}
+
+// toolError is the failure of a program.
+type toolError struct {
+	program string
+	code    int
+	said    string
+}
+
+func (e *toolError) Error() string {
+	if e.said == "" {
+		return fmt.Sprintf("%s: exit code %d", e.program, e.code)
+	}
+	return fmt.Sprintf("%s: exit code %d: %s", e.program, e.code, e.said)
+}
+
+// resourceProblem is the exit code of iptables when the lock is taken or the
+// kernel is short of memory (RESOURCE_PROBLEM in iptables' xtables.h).
+const resourceProblem = 4
+
+func (e *toolError) class() reconcile.Class {
+	if e.code == resourceProblem {
+		return reconcile.Again
+	}
+	return reconcile.Refused
+}
+
+// run runs a program without a shell.
+func run(ctx context.Context, stdin, program string, args ...string) (string, error) {
+	var out, said bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &said
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
+		return "", &toolError{program: program, code: exit.ExitCode(), said: clip(line)}
+	}
+	if err != nil {
+		return "", fmt.Errorf("run %s: %w", program, err)
+	}
+	return out.String(), nil
+}
+
+func (f *firewall) of(family dataplane.Family) (tools, error) {
+	t, ok := f.tools[family]
+	if !ok {
+		return t, refusal("ip6tables-restore is not in PATH: install the package iptables")
+	}
+	return t, nil
+}
+
+// save reads all tables of a family at once; those that nobody uses are not
+// there.
+func (f *firewall) save(ctx context.Context, family dataplane.Family) (saved, error) {
+	t, err := f.of(family)
+	if err != nil {
+		return nil, err
+	}
+	out, err := run(ctx, "", t.save)
+	if err != nil {
+		return nil, err
+	}
+	return parseSave(out)
+}
+
+// restore does the given lines to one table, all or none of them.
+func (f *firewall) restore(ctx context.Context, family dataplane.Family, table string, lines ...string) error {
+	t, err := f.of(family)
+	if err != nil {
+		return err
+	}
+	for _, w := range append([]string{table}, lines...) {
+		if strings.ContainsAny(w, "\n\r\x00") {
+			return refusal(fmt.Sprintf("%q holds a line break", clip(w)))
+		}
+	}
+	input := "*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+	_, err = run(ctx, input, t.restore, "--noflush", "--wait=5")
+	return err
+}

@@ -1,0 +1,340 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// linkInfo is a link as the kernel describes it.
+type linkInfo struct {
+	index       int32
+	name, alias string
+	kind        string
+	mac         cluster.MAC
+	mtu         int
+	flags       uint32
+	master      int32
+	peer        int32 // IFLA_LINK: of a veth, the index of the other end
+	peerNS      int32 // namespace of the peer, as this one numbers it; -1 = this one
+	vxlan       dataplane.VXLANAttrs
+	learning    bool
+	ours        bool
+}
+
+func decodeLink(body []byte) (linkInfo, bool) {
+	l := linkInfo{peerNS: -1}
+	if len(body) < unix.SizeofIfInfomsg || body[0] != unix.AF_UNSPEC {
+		return l, false
+	}
+	l.index, l.flags = int32(u32(body[4:])), u32(body[8:])
+	eachAttr(body[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.name = text(v)
+		case unix.IFLA_IFALIAS:
+			l.alias = text(v)
+		case unix.IFLA_ADDRESS:
+			if len(v) == len(l.mac) {
+				copy(l.mac[:], v)
+			}
+		case unix.IFLA_MTU:
+			l.mtu = int(u32(v))
+		case unix.IFLA_MASTER:
+			l.master = int32(u32(v))
+		case unix.IFLA_LINK:
+			l.peer = int32(u32(v))
+		case unix.IFLA_LINK_NETNSID:
+			l.peerNS = int32(u32(v))
+		case unix.IFLA_LINKINFO:
+			l.decodeInfo(v)
+		}
+	})
+	return l, l.index > 0 && l.name != ""
+}
+
+// decodeInfo decodes IFLA_LINKINFO: the kind comes before its data.
+func (l *linkInfo) decodeInfo(b []byte) {
+	eachAttr(b, func(typ uint16, v []byte) {
+		switch {
+		case typ == unix.IFLA_INFO_KIND:
+			l.kind = text(v)
+		case typ == unix.IFLA_INFO_DATA && l.kind == string(dataplane.VXLAN):
+			l.decodeVXLAN(v)
+		}
+	})
+}
+
+func (l *linkInfo) decodeVXLAN(b []byte) {
+	eachAttr(b, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.IFLA_VXLAN_ID:
+			l.vxlan.VNI = cluster.VNI(u32(v))
+		case unix.IFLA_VXLAN_PORT:
+			l.vxlan.Port = be16(v)
+		case unix.IFLA_VXLAN_LOCAL, unix.IFLA_VXLAN_LOCAL6:
+			l.vxlan.Local = addr(v)
+		case unix.IFLA_VXLAN_LEARNING:
+			l.learning = len(v) > 0 && v[0] != 0
+		}
+	})
+}
+
+// linkRow returns the row of a link of ours. all may hold the links of its
+// namespace, to name its master.
+func (l *Linux) linkRow(s *space, i *linkInfo, all map[int32]*linkInfo) (dataplane.Link, error) {
+	r := dataplane.Link{
+		LinkKey: dataplane.LinkKey{NS: s.ns, Name: i.name}, Kind: dataplane.LinkKind(i.kind),
+		MAC: i.mac, MTU: i.mtu, Up: i.flags&unix.IFF_UP != 0, Alias: i.alias, VXLAN: i.vxlan,
+	}
+	if m, ok := all[i.master]; ok {
+		r.Master = m.name
+	}
+	var err error
+	r.Peer, err = l.peerName(s, i)
+	return r, err
+}
+
+// peerName returns the name of the host's end of a container's veth; empty if
+// the other end is elsewhere or gone.
+func (l *Linux) peerName(s *space, i *linkInfo) (string, error) {
+	if s == l.host || i.kind != string(dataplane.Veth) || i.peerNS < 0 {
+		return "", nil
+	}
+	id, err := l.hostID(s)
+	if err != nil || id != i.peerNS {
+		return "", err
+	}
+	p, err := l.host.linkByIndex(i.peer)
+	if errors.Is(err, unix.ENODEV) {
+		return "", nil
+	}
+	return p.name, err
+}
+
+// linkByName reads one link; the error is ENODEV if there is none.
+func (s *space) linkByName(name string) (linkInfo, error) {
+	if name == "" || len(name) >= unix.IFNAMSIZ {
+		return linkInfo{}, refusal(fmt.Sprintf("%q is no name of a link: want 1 to 15 bytes", name))
+	}
+	m := request(unix.RTM_GETLINK, 0).ifinfo(0, 0, 0)
+	m.attrText(unix.IFLA_IFNAME, name)
+	return s.getLink(m)
+}
+
+func (s *space) linkByIndex(index int32) (linkInfo, error) {
+	return s.getLink(request(unix.RTM_GETLINK, 0).ifinfo(index, 0, 0))
+}
+
+func (s *space) getLink(m *message) (l linkInfo, err error) {
+	err = s.conn.do(m, func(body []byte) { l, _ = decodeLink(body) })
+	return l, err
+}
+
+// ownIndex returns the index of a link of ours, from memory if it is there.
+func (s *space) ownIndex(name string) (int32, error) {
+	if i, ok := s.index[name]; ok {
+		return i, nil
+	}
+	l, err := s.linkByName(name)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("link %s: %w", name, err)
+	case !dataplane.OwnsLink(s.ns, l.name, l.alias):
+		return 0, refusal("link " + name + " is not ours")
+	}
+	s.index[name] = l.index
+	return l.index, nil
+}
+
+// onLink calls write with the index of a link of ours. If the kernel does not
+// take it, the link may have been made anew under its name since it was seen:
+// then write is called once more, with the new index.
+func (s *space) onLink(name string, write func(index int32) error) error {
+	old, err := s.ownIndex(name)
+	if err != nil {
+		return err
+	}
+	err = write(old)
+	if err == nil || !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENXIO) {
+		return err
+	}
+	delete(s.index, name)
+	if now, lookErr := s.ownIndex(name); lookErr != nil {
+		return lookErr
+	} else if now != old {
+		return write(now)
+	}
+	return err
+}
+
+func (l *Linux) applyLink(s *space, verb dataplane.Verb, r dataplane.Link) error {
+	have, err := s.linkByName(r.Name)
+	missing := errors.Is(err, unix.ENODEV)
+	if err != nil && !missing {
+		return err
+	}
+	if !missing {
+		var mine bool
+		if mine, err = l.mayTake(s, &have, r); err != nil {
+			return err
+		}
+		if !mine {
+			return refusal("a link of that name exists and is not ours: rename or delete it")
+		}
+	}
+	if verb == dataplane.Delete {
+		if missing {
+			return nil
+		}
+		return s.deleteLink(have)
+	}
+	return l.ensureLink(s, have, missing, r)
+}
+
+// ensureLink makes r so. A link that cannot become r while it lives is
+// replaced.
+func (l *Linux) ensureLink(s *space, have linkInfo, missing bool, r dataplane.Link) error {
+	if !missing {
+		row, err := l.linkRow(s, &have, nil)
+		if err != nil {
+			return err
+		}
+		if row.Kind != r.Kind || row.VXLAN != r.VXLAN || row.Peer != r.Peer {
+			if err := s.deleteLink(have); err != nil {
+				return err
+			}
+			missing = true
+		}
+	}
+	if missing {
+		if err := l.makeLink(s, r); err != nil {
+			return err
+		}
+		var err error
+		if have, err = s.linkByName(r.Name); err != nil {
+			return err
+		}
+	}
+	if err := s.setLink(have, r); err != nil {
+		return err
+	}
+	s.index[r.Name] = have.index
+	return nil
+}
+
+// mayTake reports whether a link that stands where r should is ours: it has our
+// mark, or it is half-made. An agent that died between making a link and
+// marking it left one without any alias; that of a container is known by its
+// other end, whose name is ours.
+func (l *Linux) mayTake(s *space, have *linkInfo, r dataplane.Link) (bool, error) {
+	if dataplane.OwnsLink(s.ns, have.name, have.alias) {
+		return true, nil
+	}
+	if have.alias != "" || have.kind != string(r.Kind) {
+		return false, nil
+	}
+	if s == l.host {
+		return dataplane.OwnsName(have.name), nil
+	}
+	peer, err := l.peerName(s, have)
+	return peer != "" && peer == r.Peer && dataplane.OwnsName(peer), err
+}
+
+func (s *space) deleteLink(l linkInfo) error {
+	delete(s.index, l.name)
+	err := s.conn.do(request(unix.RTM_DELLINK, 0).ifinfo(l.index, 0, 0), nil)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
+
+// setLink gives a link the attributes of r that can change while it lives, all
+// in one message but the one that must come before the link is up.
+func (s *space) setLink(have linkInfo, r dataplane.Link) error {
+	up := uint32(0)
+	if r.Up {
+		up = unix.IFF_UP
+	}
+	if s.ns == dataplane.Host && have.alias == "" {
+		if err := s.quiet(have.index); err != nil {
+			return err
+		}
+	}
+	m := request(unix.RTM_NEWLINK, 0).ifinfo(have.index, up, unix.IFF_UP)
+	before := len(m.b)
+	if have.mac != r.MAC {
+		m.attr(unix.IFLA_ADDRESS, r.MAC[:])
+	}
+	if have.mtu != r.MTU {
+		m.attr32(unix.IFLA_MTU, uint32(r.MTU))
+	}
+	if have.alias != r.Alias {
+		m.attr(unix.IFLA_IFALIAS, []byte(r.Alias))
+	}
+	master := int32(0)
+	if r.Master != "" {
+		l, err := s.linkByName(r.Master)
+		if err != nil {
+			return fmt.Errorf("bridge %s: %w", r.Master, err)
+		}
+		master = l.index
+	}
+	if have.master != master {
+		m.attr32(unix.IFLA_MASTER, uint32(master))
+	}
+	if len(m.b) > before || have.flags&unix.IFF_UP != up {
+		if err := s.conn.do(m, nil); err != nil {
+			return err
+		}
+	}
+	if have.learning && r.Kind == dataplane.VXLAN {
+		return s.stopLearning(have.index)
+	}
+	return nil
+}
+
+// in6AddrGenModeNone is IN6_ADDR_GEN_MODE_NONE of include/uapi/linux/if_link.h.
+const in6AddrGenModeNone = 1
+
+// quiet keeps the kernel from giving a link on the host a link-local address of
+// its own making, and so from soliciting routers and reporting multicast
+// groups on it. A kernel without IPv6 has nothing to be kept from.
+func (s *space) quiet(index int32) error {
+	m := request(unix.RTM_NEWLINK, 0).ifinfo(index, 0, 0)
+	m.nest(unix.IFLA_AF_SPEC, func() {
+		m.nest(unix.AF_INET6, func() { m.attr8(unix.IFLA_INET6_ADDR_GEN_MODE, in6AddrGenModeNone) })
+	})
+	err := s.conn.do(m, nil)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
+}
+
+func (s *space) stopLearning(index int32) error {
+	m := request(unix.RTM_NEWLINK, 0).ifinfo(index, 0, 0)
+	m.nest(unix.IFLA_LINKINFO, func() {
+		m.attrText(unix.IFLA_INFO_KIND, string(dataplane.VXLAN))
+		m.nest(unix.IFLA_INFO_DATA, func() { m.attr8(unix.IFLA_VXLAN_LEARNING, 0) })
+	})
+	return s.conn.do(m, nil)
+}
+
+// bigEndian16 is a port as the kernel wants it.
+func bigEndian16(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
+
+// localAttr is the attribute of a VXLAN device's source address.
+func localAttr(a netip.Addr) int {
+	if a.Is4() {
+		return unix.IFLA_VXLAN_LOCAL
+	}
+	return unix.IFLA_VXLAN_LOCAL6
+}

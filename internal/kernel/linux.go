@@ -1,0 +1,194 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/reconcile"
+)
+
+// Config is what a Linux needs.
+type Config struct {
+	Log *slog.Logger // nil = discard
+}
+
+// Linux is the kernel of this host; the host's namespace is the one of the
+// process when it was made. It implements [reconcile.Kernel]. Its methods may
+// be called from several goroutines; they take turns.
+type Linux struct {
+	log      *slog.Logger
+	mu       sync.Mutex
+	host     *space
+	firewall *firewall
+}
+
+var _ reconcile.Kernel = (*Linux)(nil)
+
+// New opens the kernel. It fails, in one line that says what to install, where
+// iptables is missing.
+func New(cfg Config) (*Linux, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	fw, err := findFirewall()
+	if err != nil {
+		return nil, err
+	}
+	f, err := openNS("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("open the host's network namespace: %w", err)
+	}
+	c, err := openConn()
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	cfg.Log.Debug("kernel opened", "firewall", fw.String())
+	return &Linux{log: cfg.Log, firewall: fw, host: &space{ns: dataplane.Host, conn: c, file: f, index: map[string]int32{}}}, nil
+}
+
+// Close releases what New opened. What was written to the kernel stays.
+func (l *Linux) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.host.conn.close()
+	return l.host.file.Close()
+}
+
+// Legacy reports whether the firewall in use is iptables-legacy, which tells
+// nobody of changes: its chains must be looked at now and then.
+func (l *Linux) Legacy() bool { return l.firewall.legacy }
+
+// Apply implements [reconcile.Kernel].
+func (l *Linux) Apply(ctx context.Context, op dataplane.Op) error {
+	if err := ctx.Err(); err != nil {
+		return &reconcile.Error{Class: reconcile.Again, Op: op, Err: err}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return failure(op, l.apply(ctx, op))
+}
+
+func (l *Linux) apply(ctx context.Context, op dataplane.Op) error {
+	switch r := op.Row.(type) {
+	case dataplane.Chain:
+		return l.firewall.applyChain(ctx, op.Verb, r)
+	case dataplane.Jump:
+		return l.firewall.applyJump(ctx, op.Verb, r)
+	}
+	s, err := l.enter(op.Row.Key().Namespace())
+	switch {
+	case errors.Is(err, errNSGone) && op.Verb == dataplane.Delete:
+		return nil // it took its rows along
+	case err != nil:
+		return err
+	}
+	defer l.leave(s)
+	switch r := op.Row.(type) {
+	case dataplane.Link:
+		return l.applyLink(s, op.Verb, r)
+	case dataplane.Addr:
+		return s.applyAddr(op.Verb, r)
+	case dataplane.Sysctl:
+		return l.applySysctl(s, op.Verb, r)
+	case dataplane.Neigh:
+		return s.applyNeigh(op.Verb, r)
+	case dataplane.FDB:
+		return s.applyFDB(op.Verb, r)
+	case dataplane.Route:
+		return s.applyRoute(op.Verb, r)
+	}
+	return refusal("a row of an unknown table")
+}
+
+// attempts is how often an interrupted dump is begun again. Each takes a few
+// milliseconds, so that more than a few in a row mean constant change.
+const attempts = 5
+
+// Observe implements [reconcile.Kernel].
+func (l *Linux) Observe(ctx context.Context, scope dataplane.Scope) (dataplane.State, dataplane.Facts, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var (
+		state dataplane.State
+		facts dataplane.Facts
+	)
+	namespaces := make([]dataplane.NS, 0, len(scope))
+	for ns := range scope {
+		namespaces = append(namespaces, ns)
+	}
+	slices.Sort(namespaces)
+	for _, ns := range namespaces {
+		if err := ctx.Err(); err != nil {
+			return dataplane.State{}, dataplane.Facts{}, err
+		}
+		rows, host, err := l.observeAgain(ctx, ns, scope[ns])
+		switch {
+		case errors.Is(err, errNSGone):
+			facts.Gone = append(facts.Gone, ns)
+			continue
+		case err != nil:
+			return dataplane.State{}, dataplane.Facts{}, fmt.Errorf("observe %s: %w", ns, err)
+		}
+		merge(&state, rows)
+		if host != nil {
+			facts.Host = host
+		}
+	}
+	return state, facts, nil
+}
+
+// observeAgain observes one namespace until no dump is interrupted.
+func (l *Linux) observeAgain(ctx context.Context, ns dataplane.NS, tables dataplane.Tables) (rows dataplane.State, host *dataplane.HostFacts, err error) {
+	for range attempts {
+		rows, host, err = l.observe(ctx, ns, tables)
+		if !errors.Is(err, errInterrupted) {
+			return rows, host, err
+		}
+	}
+	return rows, host, err
+}
+
+func (l *Linux) observe(ctx context.Context, ns dataplane.NS, tables dataplane.Tables) (dataplane.State, *dataplane.HostFacts, error) {
+	s, err := l.enter(ns)
+	if err != nil {
+		return dataplane.State{}, nil, err
+	}
+	defer l.leave(s)
+	o := observation{linux: l, space: s, tables: tables}
+	if err := o.read(ctx); err != nil {
+		return dataplane.State{}, nil, err
+	}
+	return o.state, o.facts, nil
+}
+
+// Sockets returns the port IDs of the netlink sockets through which this kernel
+// writes to the host's namespace, so that its own changes can be told.
+func (l *Linux) Sockets() []uint32 { return []uint32{l.host.conn.port} }
+
+// merge puts the rows of one namespace, which share no key with those of
+// another, into the state.
+func merge(into *dataplane.State, rows dataplane.State) {
+	put(&into.Links, rows.Links)
+	put(&into.Addrs, rows.Addrs)
+	put(&into.Sysctls, rows.Sysctls)
+	put(&into.Neighs, rows.Neighs)
+	put(&into.FDB, rows.FDB)
+	put(&into.Chains, rows.Chains)
+	put(&into.Jumps, rows.Jumps)
+	put(&into.Routes, rows.Routes)
+}
+
+func put[K comparable, V any](into *map[K]V, rows map[K]V) {
+	if *into == nil {
+		*into = rows
+		return
+	}
+	maps.Copy(*into, rows)
+}

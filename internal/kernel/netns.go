@@ -1,0 +1,131 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// space is a network namespace with a socket in it.
+type space struct {
+	ns   dataplane.NS
+	conn *conn
+	file *os.File
+	// index holds the indexes of links of ours by name: what was last seen,
+	// dropped when the kernel knows better.
+	index map[string]int32
+}
+
+// enter opens a namespace. The caller leaves it as soon as it can: an open
+// handle would hold a container's namespace alive. The error is errNSGone if
+// the namespace does not exist.
+func (l *Linux) enter(ns dataplane.NS) (*space, error) {
+	if ns == dataplane.Host {
+		return l.host, nil
+	}
+	f, err := openNS(string(ns))
+	if err != nil {
+		return nil, err
+	}
+	if sameNS(f, l.host.file) {
+		// The path of a process that ended may be that of another one by now,
+		// which lives on the host.
+		_ = f.Close()
+		return nil, errNSGone
+	}
+	s := &space{ns: ns, file: f, index: map[string]int32{}}
+	err = within(f, l.host.file, func() (err error) {
+		s.conn, err = openConn()
+		return err
+	})
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("enter netns %s: %w", ns, err)
+	}
+	return s, nil
+}
+
+// leave closes what enter opened.
+func (l *Linux) leave(s *space) {
+	if s != l.host {
+		s.conn.close()
+		_ = s.file.Close()
+	}
+}
+
+// openNS opens the network namespace at path, or returns errNSGone if there is
+// none: the path is not there, or what is there is no namespace (the empty file
+// that remains of a named one whose mount is gone).
+func openNS(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOTDIR):
+		return nil, errNSGone
+	case err != nil:
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
+		_ = f.Close()
+		return nil, errNSGone
+	}
+	if kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE); err == nil && kind != unix.CLONE_NEWNET {
+		_ = f.Close()
+		return nil, refusal(path + " is a namespace, but not of the network")
+	}
+	return f, nil
+}
+
+func sameNS(a, b *os.File) bool {
+	x, errA := a.Stat()
+	y, errB := b.Stat()
+	return errA == nil && errB == nil && os.SameFile(x, y)
+}
+
+// within runs f in the network namespace ns, on a thread of its own that is
+// brought back to home. A thread that cannot be brought back dies with its
+// goroutine.
+func within(ns, home *os.File, f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			result <- err
+			return
+		}
+		err := f()
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// hostID returns the identifier by which s knows the host's namespace, -1 if it
+// has none: then nothing in s leads there.
+func (l *Linux) hostID(s *space) (int32, error) {
+	m := request(unix.RTM_GETNSID, 0).put(unix.AF_UNSPEC, 0, 0, 0)
+	m.attr32(unix.NETNSA_FD, uint32(l.host.file.Fd()))
+	id := int32(-1)
+	err := s.conn.do(m, func(body []byte) {
+		if len(body) < 4 {
+			return
+		}
+		eachAttr(body[4:], func(typ uint16, v []byte) {
+			if typ == unix.NETNSA_NSID {
+				id = int32(u32(v))
+			}
+		})
+	})
+	if err != nil {
+		return -1, fmt.Errorf("read the host's namespace ID: %w", err)
+	}
+	return id, nil
+}

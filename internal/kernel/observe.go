@@ -1,0 +1,117 @@
+package kernel
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// observation reads one namespace: one dump per table, not per link.
+type observation struct {
+	linux  *Linux
+	space  *space
+	tables dataplane.Tables
+	links  map[int32]*linkInfo
+	state  dataplane.State
+	facts  *dataplane.HostFacts
+}
+
+// netlinkTables are those whose rows hang on links; factTables those of which
+// the facts of the host are made.
+const (
+	netlinkTables = 1<<dataplane.TableLink | 1<<dataplane.TableAddr | 1<<dataplane.TableNeigh | 1<<dataplane.TableFDB | 1<<dataplane.TableRoute
+	factTables    = dataplane.NSTables
+)
+
+func (o *observation) read(ctx context.Context) error {
+	if o.space.ns == dataplane.Host {
+		if err := o.readHostOnly(ctx); err != nil {
+			return err
+		}
+	}
+	if o.tables&netlinkTables == 0 {
+		return nil
+	}
+	var facts *factsMaker
+	if o.space.ns == dataplane.Host && o.tables&factTables != 0 {
+		facts = &factsMaker{}
+	}
+	if err := o.readLinks(); err != nil {
+		return err
+	}
+	if facts != nil || o.tables.Has(dataplane.TableAddr) {
+		if err := o.readAddrs(facts); err != nil {
+			return err
+		}
+	}
+	if o.tables.Has(dataplane.TableNeigh) {
+		if err := o.readNeighs(); err != nil {
+			return err
+		}
+	}
+	if o.tables.Has(dataplane.TableFDB) {
+		if err := o.readFDB(); err != nil {
+			return err
+		}
+	}
+	if facts != nil || o.tables.Has(dataplane.TableRoute) {
+		if err := o.readRoutes(facts); err != nil {
+			return err
+		}
+	}
+	if facts != nil {
+		o.facts = facts.facts(o.links, o.linux.firewall.dockerUser)
+	}
+	return nil
+}
+
+// readHostOnly reads the tables that only the host has.
+func (o *observation) readHostOnly(ctx context.Context) error {
+	if o.tables.Has(dataplane.TableSysctl) {
+		if err := o.readSysctls(); err != nil {
+			return err
+		}
+	}
+	if o.tables.Has(dataplane.TableChain) || o.tables.Has(dataplane.TableJump) {
+		return o.linux.firewall.observe(ctx, o.tables, &o.state)
+	}
+	return nil
+}
+
+// readLinks reads all links, since the rows of other tables name theirs by
+// index, and remembers the indexes of ours.
+func (o *observation) readLinks() error {
+	o.links = map[int32]*linkInfo{}
+	err := o.space.conn.dump(unix.RTM_GETLINK, request(0, 0).ifinfo(0, 0, 0), func(body []byte) {
+		if l, ok := decodeLink(body); ok {
+			o.links[l.index] = &l
+		}
+	})
+	if err != nil {
+		return err
+	}
+	clear(o.space.index)
+	for _, l := range o.links {
+		if l.ours = dataplane.OwnsLink(o.space.ns, l.name, l.alias); !l.ours {
+			continue
+		}
+		o.space.index[l.name] = l.index
+		if !o.tables.Has(dataplane.TableLink) {
+			continue
+		}
+		row, err := o.linux.linkRow(o.space, l, o.links)
+		if err != nil {
+			return err
+		}
+		o.state.Add(row)
+	}
+	return nil
+}
+
+// ours returns the link of that index if it is ours.
+func (o *observation) ours(index int32) (*linkInfo, bool) {
+	l, ok := o.links[index]
+	return l, ok && l.ours
+}

@@ -1,0 +1,50 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// readSysctls reads the parameters of the host. One that does not exist (IPv6
+// is off) has no row.
+func (o *observation) readSysctls() error {
+	for _, name := range dataplane.HostSysctls {
+		v, err := os.ReadFile("/proc/sys/" + name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return fmt.Errorf("read sysctl: %w", err)
+		}
+		o.state.Add(dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{NS: o.space.ns, Name: name}, Value: strings.TrimSpace(string(v))})
+	}
+	return nil
+}
+
+// applySysctl sets a parameter. Below /proc/sys/net a thread sees the
+// parameters of the namespace that it is in.
+func (l *Linux) applySysctl(s *space, verb dataplane.Verb, r dataplane.Sysctl) error {
+	if verb == dataplane.Delete {
+		return nil // never owned, so never reverted
+	}
+	if !strings.HasPrefix(r.Name, "net/") || !fs.ValidPath(r.Name) {
+		return refusal(fmt.Sprintf("%q is no network parameter", r.Name))
+	}
+	write := func() error {
+		f, err := os.OpenFile("/proc/sys/"+r.Name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(r.Value + "\n")
+		return errors.Join(err, f.Close())
+	}
+	if s == l.host {
+		return write()
+	}
+	return within(s.file, l.host.file, write)
+}
