@@ -33,7 +33,7 @@ func (s *controller) GetStatus(ctx context.Context, _ *ovlv1.GetStatusRequest) (
 	if err != nil {
 		st.Problems = wire.Problems([]cluster.Problem{{
 			Severity: cluster.SeverityError, Subject: "controller",
-			What: fmt.Sprintf("cannot reach etcd: %v", err),
+			What: "cannot reach etcd",
 			Hint: "check that etcd runs; containers keep their traffic meanwhile",
 		}})
 		return st, nil

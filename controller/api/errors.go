@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -62,15 +61,15 @@ func failed(ctx context.Context, doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := status.FromError(err); ok {
+	// Only the error itself: the store wraps statuses of its own server.
+	if _, ours := err.(interface{ GRPCStatus() *status.Status }); ours { //nolint:errorlint // see above
 		return err
 	}
 	switch {
 	case ctx.Err() != nil:
 		return interrupted(ctx, doing)
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		msg := fmt.Sprintf("%s: the controller cannot reach etcd: %v: check that etcd runs, then try again", doing, err)
-		return detailed(codes.Unavailable, msg, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
+		return detailed(codes.Unavailable, doing+": the controller cannot reach etcd: check that etcd runs, then try again", &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	case errors.Is(err, store.ErrConflict):
 		return status.Errorf(codes.Aborted, "%s: it kept changing meanwhile: try again", doing)
 	case errors.Is(err, store.ErrCompacted):

@@ -22,9 +22,16 @@ const (
 	maxCall = 60 * time.Second
 )
 
+// Observer is told of every call that was answered.
+type Observer func(method, code string, took time.Duration, stream bool)
+
 // Options returns the options of a gRPC server that serves the API: bounds,
-// keepalive, recovery from panics, a log of calls at debug level.
-func Options(log *slog.Logger) []grpc.ServerOption {
+// keepalive, recovery from panics, a log of calls at debug level. observe may be
+// nil.
+func Options(log *slog.Logger, observe Observer) []grpc.ServerOption {
+	if observe == nil {
+		observe = func(string, string, time.Duration, bool) {}
+	}
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxSendMsgSize(maxResponse),
@@ -33,34 +40,45 @@ func Options(log *slog.Logger) []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		// Clients may ask too, but not more often than this, also between calls.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(unary(log)),
-		grpc.ChainStreamInterceptor(stream(log)),
+		grpc.ChainUnaryInterceptor(unary(log, observe)),
+		grpc.ChainStreamInterceptor(stream(log, observe)),
 	}
 }
 
-func unary(log *slog.Logger) grpc.UnaryServerInterceptor {
+func unary(log *slog.Logger, observe Observer) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, maxCall)
 		defer cancel()
-		defer func() { done(ctx, log, info.FullMethod, start, err) }()
+		defer func() {
+			took := time.Since(start)
+			observe(info.FullMethod, status.Code(err).String(), took, false)
+			logCall(ctx, log, info.FullMethod, took, err)
+		}()
 		defer recovered(ctx, log, info.FullMethod, &err)
 		return next(ctx, req)
 	}
 }
 
-func stream(log *slog.Logger) grpc.StreamServerInterceptor {
+func stream(log *slog.Logger, observe Observer) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 		start, ctx := time.Now(), ss.Context()
-		defer func() { done(ctx, log, info.FullMethod, start, err) }()
+		defer func() {
+			took := time.Since(start)
+			observe(info.FullMethod, status.Code(err).String(), took, true)
+			logCall(ctx, log, info.FullMethod, took, err)
+		}()
 		defer recovered(ctx, log, info.FullMethod, &err)
 		return next(srv, ss)
 	}
 }
 
-func done(ctx context.Context, log *slog.Logger, method string, start time.Time, err error) {
-	log.LogAttrs(ctx, slog.LevelDebug, "call", slog.String("method", method),
-		slog.String("code", status.Code(err).String()), slog.Duration("took", time.Since(start)))
+func logCall(ctx context.Context, log *slog.Logger, method string, took time.Duration, err error) {
+	attrs := []slog.Attr{slog.String("method", method), slog.String("code", status.Code(err).String()), slog.Duration("took", took)}
+	if err != nil {
+		attrs = append(attrs, slog.String("err", err.Error()))
+	}
+	log.LogAttrs(ctx, slog.LevelDebug, "call", attrs...)
 }
 
 // recovered makes a panic the INTERNAL of one call instead of the end of all.

@@ -39,7 +39,7 @@ func (s *Server) Probe(ctx context.Context, h *health.Server) {
 	defer tick.Stop()
 	serving, told := false, false
 	for {
-		err := s.ping(ctx)
+		err := s.Ping(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -64,8 +64,9 @@ func (s *Server) logReach(err error) {
 	s.log.Info("etcd answers: serving", slog.Any("etcd", s.about.EtcdEndpoints))
 }
 
-// ping reads one small record; that it may be absent does not matter.
-func (s *Server) ping(ctx context.Context) error {
+// Ping reads one small record, so nil means that the store answers; that the
+// record may be absent does not matter.
+func (s *Server) Ping(ctx context.Context) error {
 	_, err := s.fetch(ctx, allocationKey)
 	return err
 }

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"github.com/ovlnet/ovl/controller/embedstore"
+	"github.com/ovlnet/ovl/internal/store"
+	"github.com/ovlnet/ovl/internal/store/etcd"
+)
+
+// backend is the etcd in use: one within, or a cluster outside.
+type backend struct {
+	kv        store.KV
+	endpoints []string
+	within    *embedstore.Store // nil: outside
+}
+
+// openBackend starts the etcd within and waits for it, or connects to the one
+// outside without waiting: health tells when it answers.
+func openBackend(ctx context.Context, o options, log *slog.Logger) (*backend, error) {
+	b := &backend{endpoints: o.etcd}
+	if len(o.etcd) == 0 {
+		within, err := embedstore.Start(ctx, embedstore.Config{
+			DataDir: o.dataDir, ClientAddr: o.etcdListen, Log: log.With(slog.String("part", "etcd")),
+		})
+		if err != nil {
+			return nil, err
+		}
+		b.within, b.endpoints = within, within.Endpoints()
+	}
+	kv, err := etcd.Dial(etcd.Config{Endpoints: b.endpoints, Log: log.With(slog.String("part", "etcd client"))})
+	if err != nil {
+		return nil, oneLine([]error{err, b.close()})
+	}
+	b.kv = kv
+	return b, nil
+}
+
+func (b *backend) embedded() bool { return b.within != nil }
+
+// local reports whether nobody but this machine reaches the etcd within; an
+// etcd outside is not ours to judge.
+func (b *backend) local() bool {
+	return b.within == nil || local(net.TCPAddrFromAddrPort(b.within.Addr()))
+}
+
+// watch returns when ctx is done, or with an error when the etcd within ended
+// by itself.
+func (b *backend) watch(ctx context.Context) error {
+	var ended <-chan struct{} // never, outside
+	if b.within != nil {
+		ended = b.within.Done()
+	}
+	select {
+	case <-ended:
+		return errors.New("run etcd: it ended by itself: see the log with --log-level debug, then start again")
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func (b *backend) close() error {
+	var errs []error
+	if b.kv != nil {
+		errs = append(errs, b.kv.Close())
+	}
+	if b.within != nil {
+		errs = append(errs, b.within.Close())
+	}
+	return oneLine(errs)
+}
