@@ -1,0 +1,289 @@
+package attach
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/plan"
+)
+
+// Config is what Attachments is made of.
+type Config struct {
+	Self    cluster.HostID
+	Journal *Journal
+	Loop    Loop
+	Subnets Subnets
+	// NetNS tells why the namespace at a path cannot be attached: see
+	// [NetNSCheck].
+	NetNS func(path string) error
+	// Limit bounds a request whose caller set no deadline. Zero means 30 s.
+	Limit time.Duration
+	Log   *slog.Logger
+}
+
+// cleanUp bounds what is finished after the caller has gone: taking a failed
+// attachment back, waiting for the rows of a removed one to go.
+const cleanUp = 10 * time.Second
+
+// Attachments attaches this host's containers and remembers them. It is safe
+// for concurrent use.
+type Attachments struct {
+	cfg      Config
+	ids      keyed // one change of an attachment at a time
+	networks keyed // one subnet of a network taken, or given back, at a time
+
+	mu    sync.Mutex
+	index *index
+
+	publishing sync.Mutex // the last list published is the newest
+}
+
+// New returns the attachments of the journal and publishes their endpoints.
+func New(cfg Config) *Attachments {
+	if cfg.Limit == 0 {
+		cfg.Limit = 30 * time.Second
+	}
+	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List())}
+	a.publish()
+	return a
+}
+
+// List returns all attachments, sorted by ID: what the loop plans from.
+func (a *Attachments) List() []cluster.Attachment { return a.cfg.Journal.List() }
+
+// Attach attaches a container and returns when a pass of the loop has reported
+// that its rows are in place. If they cannot be, nothing remains of it. Asking
+// for the same again is answered with what there is, once it is in place; asking
+// for something else under the same ID is ALREADY_EXISTS.
+func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment, error) {
+	ctx, cancel := a.bound(ctx)
+	defer cancel()
+	var none cluster.Attachment
+	unlock, err := a.ids.lock(ctx, r.ID)
+	if err != nil {
+		return none, because("attach "+r.Name+": wait for another change of it", err, codes.Unavailable)
+	}
+	defer unlock()
+
+	if old, ok := a.cfg.Journal.Get(r.ID); ok {
+		return a.again(ctx, old, r)
+	}
+	networks, err := a.admit(ctx, r)
+	if err != nil {
+		return none, err
+	}
+	att, err := a.claim(ctx, r, networks)
+	if err != nil {
+		return none, err
+	}
+	if err := a.cfg.Journal.Put(att); err != nil {
+		a.release(att.ID)
+		return none, because("attach "+r.Name, err, codes.Internal)
+	}
+	if err := a.settle(ctx, att); err != nil {
+		a.rollBack(ctx, att)
+		return none, err
+	}
+	a.publish()
+	a.cfg.Log.Info("container attached", "container", att.Name, "id", att.ID, "netns", att.NetNS, "addresses", addresses(att))
+	return att, nil
+}
+
+// bound gives a request without a deadline one.
+func (a *Attachments) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, a.cfg.Limit)
+}
+
+// again answers a request for what there is already. It waits for a pass, since
+// the first request may have ended with the agent and not with an answer.
+func (a *Attachments) again(ctx context.Context, old cluster.Attachment, r Request) (cluster.Attachment, error) {
+	if !r.asks(old) {
+		return old, refuse(codes.AlreadyExists, "attach %s: the ID %s is in use by container %s, which is not the same: detach that first, or choose another ID", r.Name, r.ID, old.Name)
+	}
+	return old, a.settle(ctx, old)
+}
+
+// admit checks what a request depends on beyond itself, and returns the
+// networks that it names.
+func (a *Attachments) admit(ctx context.Context, r Request) (map[string]cluster.Network, error) {
+	if err := a.cfg.NetNS(r.NetNS); err != nil {
+		return nil, refuse(codes.FailedPrecondition, "attach %s: %v", r.Name, err)
+	}
+	if h, ok := a.cfg.Loop.Snapshot().Host(a.cfg.Self); ok && h.Draining {
+		return nil, refuse(codes.FailedPrecondition, "attach %s: host %s is draining: use another host, or `ovlctl host drain --undo %[2]s`", r.Name, h.Name)
+	}
+	if err := a.cfg.Subnets.MayAttach(); err != nil {
+		return nil, because("attach "+r.Name, err, codes.FailedPrecondition)
+	}
+	return a.find(ctx, r)
+}
+
+// find returns the networks of a request. If one is not known, the store is
+// asked: it may have been created a moment ago.
+func (a *Attachments) find(ctx context.Context, r Request) (map[string]cluster.Network, error) {
+	var stale error
+	for refreshed := false; ; refreshed = true {
+		networks, missing := pick(a.cfg.Loop.Snapshot(), r)
+		switch {
+		case missing == "":
+			return networks, drivers(r, networks)
+		case !refreshed:
+			stale = a.cfg.Loop.Refresh(ctx)
+		case stale != nil:
+			return nil, because("attach "+r.Name+": network "+missing+" is not known here, and the store cannot be asked", stale, codes.Unavailable)
+		default:
+			return nil, refuse(codes.NotFound, "attach %s: there is no network %s: see `ovlctl network ls`", r.Name, missing)
+		}
+	}
+}
+
+func pick(s *cluster.Snapshot, r Request) (found map[string]cluster.Network, missing string) {
+	found = map[string]cluster.Network{}
+	for _, w := range r.Interfaces {
+		n, ok := s.Network(w.Network)
+		if !ok {
+			return nil, w.Network
+		}
+		found[n.Name] = n
+	}
+	return found, ""
+}
+
+// drivers refuses networks that this version cannot plan.
+func drivers(r Request, networks map[string]cluster.Network) error {
+	for _, w := range r.Interfaces {
+		if n := networks[w.Network]; n.Driver != cluster.DriverOverlay {
+			return refuse(codes.FailedPrecondition, "attach %s: this agent does not know the driver %q of network %s: upgrade ovl-agent", r.Name, n.Driver, n.Name)
+		}
+	}
+	return nil
+}
+
+// claim chooses and claims the addresses for a request, taking further subnets
+// where those that this host holds are full.
+func (a *Attachments) claim(ctx context.Context, r Request, networks map[string]cluster.Network) (cluster.Attachment, error) {
+	for {
+		att, short, err := a.tryClaim(r, networks)
+		if err != nil || short == nil {
+			return att, err
+		}
+		if att, short, err = a.takeAndClaim(ctx, r, networks, short.network.Name); err != nil || short == nil {
+			return att, err
+		}
+		// Another pool is short as well, or others were quicker: each turn of
+		// this loop somebody got an address, or a subnet was taken.
+	}
+}
+
+func (a *Attachments) tryClaim(r Request, networks map[string]cluster.Network) (cluster.Attachment, *shortage, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// Under the lock, so that a subnet given back meanwhile is not in it.
+	held := a.cfg.Subnets.Held()
+	att, short, err := choose(r, supply{networks, held, a.index}, time.Now().UTC())
+	if err == nil && short == nil {
+		a.index.add(att)
+	}
+	return att, short, err
+}
+
+// takeAndClaim takes one subnet of the network, unless somebody else just did:
+// a hundred first containers of a network take one subnet, not a hundred.
+func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[string]cluster.Network, network string) (cluster.Attachment, *shortage, error) {
+	var none cluster.Attachment
+	unlock, err := a.networks.lock(ctx, network)
+	if err != nil {
+		return none, nil, because("attach "+r.Name+": wait for a subnet of network "+network, err, codes.Unavailable)
+	}
+	defer unlock()
+
+	att, short, err := a.tryClaim(r, networks)
+	if err != nil || short == nil || short.network.Name != network {
+		return att, short, err
+	}
+	taken, err := a.cfg.Subnets.Take(ctx, short.network, short.pool)
+	if err != nil {
+		return none, nil, because("attach "+r.Name+": take a subnet of network "+network, err, codes.Unavailable)
+	}
+	a.cfg.Log.Info("subnet taken", "network", network, "subnet", taken.Prefix)
+	att, again, err := a.tryClaim(r, networks)
+	if err == nil && again != nil && again.pool == short.pool && again.network.Name == network {
+		// Nobody else could have used up a subnet of more than a few
+		// addresses this soon; one without any must not be taken for ever.
+		return none, nil, refuse(codes.ResourceExhausted, "attach %s: subnet %s of network %s has no address left: use a larger subnet per host", r.Name, taken.Prefix, network)
+	}
+	return att, again, err
+}
+
+func (a *Attachments) release(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.index.remove(id)
+}
+
+// settle waits for a pass and returns why rows of the attachment are not in
+// place after it.
+func (a *Attachments) settle(ctx context.Context, att cluster.Attachment) error {
+	verb := "attach " + att.Name
+	rep, err := a.cfg.Loop.Settle(ctx, scopeOf(att))
+	if err != nil {
+		return because(verb+": wait for its interfaces", err, codes.Unavailable)
+	}
+	if err := rep.Failure(plan.Concerns(att)); err != nil {
+		return refuse(codeOf(err), "%s: %v", verb, err)
+	}
+	return planned(verb, att, a.cfg.Loop.Plan())
+}
+
+// planned returns an error if the plan has no place for an interface: then no
+// row of it could fail, and none is there.
+func planned(verb string, att cluster.Attachment, p plan.Result) error {
+	for _, i := range att.Interfaces {
+		if _, ok := p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}]; ok {
+			continue
+		}
+		for _, pr := range p.Problems {
+			if pr.Subject == "underlay" || pr.Subject == "network "+i.Network || pr.Subject == "container "+att.Name+" on network "+i.Network {
+				return refuse(codes.FailedPrecondition, "%s: %s: %s: %s", verb, pr.Subject, pr.What, pr.Hint)
+			}
+		}
+		return refuse(codes.FailedPrecondition, "%s: network %s has no place in the plan of this host: see `ovlctl agent status`", verb, i.Network)
+	}
+	return nil
+}
+
+// scopeOf names what an attachment changes: its namespace and the host's links.
+func scopeOf(att cluster.Attachment) dataplane.Scope {
+	return dataplane.Scope{
+		dataplane.NS(att.NetNS): dataplane.NSTables,
+		dataplane.Host:          dataplane.Of(dataplane.TableLink),
+	}
+}
+
+// rollBack undoes what a failed request began, also if its caller has gone.
+func (a *Attachments) rollBack(ctx context.Context, att cluster.Attachment) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+	defer cancel()
+	if err := a.remove(ctx, att); err != nil {
+		a.cfg.Log.Error("a failed attachment could not be taken back: it remains", "container", att.Name, "id", att.ID, "err", err)
+	}
+}
+
+func addresses(att cluster.Attachment) []string {
+	var out []string
+	for _, i := range att.Interfaces {
+		for _, p := range i.Addrs {
+			out = append(out, i.Network+"="+p.Addr().String())
+		}
+	}
+	return out
+}

@@ -1,0 +1,88 @@
+package attach
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// Detach removes an attachment by ID or name and returns when a pass has taken
+// its rows away, whether or not its namespace still exists. NOT_FOUND if there
+// is none. What has begun is finished even if the caller goes away.
+func (a *Attachments) Detach(ctx context.Context, idOrName string) error {
+	ctx, cancel := a.bound(ctx)
+	defer cancel()
+	id := idOrName
+	if att, ok := a.cfg.Journal.Find(idOrName); ok {
+		id = att.ID
+	}
+	// Also if it is not known: it may be being attached just now.
+	unlock, err := a.ids.lock(ctx, id)
+	if err != nil {
+		return because("detach "+quote(idOrName)+": wait for another change of it", err, codes.Unavailable)
+	}
+	defer unlock()
+
+	att, ok := a.cfg.Journal.Get(id)
+	if !ok {
+		if !a.cfg.Journal.Broken(id) {
+			return refuse(codes.NotFound, "detach %s: there is no such container on this host: see `ovlctl ps`", quote(idOrName))
+		}
+		att = cluster.Attachment{ID: id}
+	}
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+	defer cancel()
+	if err := a.remove(ctx, att); err != nil {
+		return because("detach "+quote(idOrName), err, codes.Internal)
+	}
+	a.cfg.Log.Info("container detached", "container", att.Name, "id", att.ID)
+	return nil
+}
+
+// remove takes an attachment out of the journal and waits until its rows are
+// gone; only then is what it had free for others. The caller holds its ID.
+func (a *Attachments) remove(ctx context.Context, att cluster.Attachment) error {
+	if err := a.cfg.Journal.Delete(att.ID); err != nil {
+		return err
+	}
+	a.publish()
+	scope := scopeOf(att)
+	if att.NetNS == "" { // a record that could not be read
+		scope = dataplane.FullScope()
+	}
+	if rep, err := a.cfg.Loop.Settle(ctx, scope); err != nil || rep.Err != nil {
+		// It is off the journal: the loop takes the rows away when it can.
+		a.cfg.Log.Warn("the interfaces of a removed container will go later", "container", att.Name, "id", att.ID, "settle", err, "observe", rep.Err)
+	}
+	a.release(att.ID)
+	return nil
+}
+
+// publish makes the endpoints of all attachments known to the cluster.
+func (a *Attachments) publish() {
+	a.publishing.Lock()
+	defer a.publishing.Unlock()
+	a.cfg.Subnets.SetEndpoints(endpoints(a.cfg.Self, a.cfg.Journal.List()))
+}
+
+// endpoints returns what the cluster sees of attachments: one for each
+// interface.
+func endpoints(self cluster.HostID, atts []cluster.Attachment) []cluster.Endpoint {
+	var out []cluster.Endpoint
+	for _, att := range atts {
+		for _, i := range att.Interfaces {
+			e := cluster.Endpoint{
+				Network: i.Network, Host: self, ID: att.ID, Name: att.Name,
+				Aliases: i.Aliases, MAC: i.MAC, Labels: att.Labels,
+			}
+			for _, p := range i.Addrs {
+				e.Addrs = append(e.Addrs, p.Addr())
+			}
+			out = append(out, e)
+		}
+	}
+	return out
+}

@@ -1,0 +1,146 @@
+package attach
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+)
+
+// index says what is spoken for: by attachments in the journal, by those that
+// are being made, and by those whose rows are still being taken away. It is not
+// safe for concurrent use.
+type index struct {
+	claims map[string]cluster.Attachment // by ID
+	names  map[string]string             // to ID, like the rest
+	addrs  map[netAddr]string
+	macs   map[netMAC]string
+	links  map[nsLink]string
+	// last holds the address last given out of each subnet, so that one just
+	// given back rests as long as it can.
+	last map[netip.Prefix]netip.Addr
+	// retired are the subnets that are just being given back.
+	retired map[netip.Prefix]bool
+}
+
+type netAddr struct {
+	network string
+	addr    netip.Addr
+}
+
+type netMAC struct {
+	network string
+	mac     cluster.MAC
+}
+
+type nsLink struct{ netns, name string }
+
+func newIndex(atts []cluster.Attachment) *index {
+	x := &index{
+		claims: map[string]cluster.Attachment{}, names: map[string]string{}, addrs: map[netAddr]string{},
+		macs: map[netMAC]string{}, links: map[nsLink]string{}, last: map[netip.Prefix]netip.Addr{}, retired: map[netip.Prefix]bool{},
+	}
+	atts = slices.Clone(atts)
+	slices.SortStableFunc(atts, func(a, b cluster.Attachment) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	for _, a := range atts {
+		x.add(a)
+	}
+	return x
+}
+
+// add claims all that a has. What another has already stays the other's.
+func (x *index) add(a cluster.Attachment) {
+	x.claims[a.ID] = a
+	claim(x.names, a.Name, a.ID)
+	for _, i := range a.Interfaces {
+		claim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
+		claim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
+		for _, p := range i.Addrs {
+			claim(x.addrs, netAddr{i.Network, p.Addr()}, a.ID)
+			x.last[p.Masked()] = p.Addr()
+		}
+	}
+}
+
+// remove gives back all that the attachment of that ID has.
+func (x *index) remove(id string) {
+	a, ok := x.claims[id]
+	if !ok {
+		return
+	}
+	delete(x.claims, id)
+	unclaim(x.names, a.Name, id)
+	for _, i := range a.Interfaces {
+		unclaim(x.links, nsLink{a.NetNS, i.Name}, id)
+		unclaim(x.macs, netMAC{i.Network, i.MAC}, id)
+		for _, p := range i.Addrs {
+			unclaim(x.addrs, netAddr{i.Network, p.Addr()}, id)
+		}
+	}
+}
+
+func claim[K comparable](m map[K]string, k K, id string) {
+	if _, taken := m[k]; !taken {
+		m[k] = id
+	}
+}
+
+func unclaim[K comparable](m map[K]string, k K, id string) {
+	if m[k] == id {
+		delete(m, k)
+	}
+}
+
+// conflict tells what of the request somebody else has, or "".
+func (x *index) conflict(r Request) string {
+	if id, taken := x.names[r.Name]; taken {
+		return fmt.Sprintf("the name %s is in use on this host by container %s: choose another, or remove that one", r.Name, x.who(id))
+	}
+	for _, w := range r.Interfaces {
+		if id, taken := x.links[nsLink{r.NetNS, w.Name}]; taken {
+			return fmt.Sprintf("interface %s of %s is in use by container %s: ask for another interface name", w.Name, r.NetNS, x.who(id))
+		}
+		if id, taken := x.macs[netMAC{w.Network, w.MAC}]; taken && !w.MAC.IsZero() {
+			return fmt.Sprintf("MAC %s on network %s is in use by container %s: ask for another, or for none", w.MAC, w.Network, x.who(id))
+		}
+		for _, a := range w.Addrs {
+			if id, taken := x.addrs[netAddr{w.Network, a}]; taken {
+				return fmt.Sprintf("address %s of network %s is in use by container %s: ask for another, or for none", a, w.Network, x.who(id))
+			}
+		}
+	}
+	return ""
+}
+
+// who names an attachment for people.
+func (x *index) who(id string) string {
+	if a := x.claims[id]; a.Name != "" && a.Name != id {
+		return fmt.Sprintf("%s (%s)", a.Name, id)
+	}
+	return id
+}
+
+// used returns how many addresses of a subnet are spoken for.
+func (x *index) used(network string, subnet netip.Prefix) int {
+	n := 0
+	for k := range x.addrs {
+		if k.network == network && subnet.Contains(k.addr) {
+			n++
+		}
+	}
+	return n
+}
+
+// retire lets no more addresses of an unused subnet be chosen. It reports false
+// if the subnet is in use after all.
+func (x *index) retire(network string, subnet netip.Prefix) bool {
+	if x.used(network, subnet) > 0 {
+		return false
+	}
+	x.retired[subnet] = true
+	return true
+}

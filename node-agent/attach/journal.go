@@ -1,0 +1,212 @@
+package attach
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+)
+
+var journalBucket = []byte("attachments")
+
+// Journal is the attachments of this host, on disk. What it shows is on disk
+// already. It is safe for concurrent use.
+type Journal struct {
+	db *bbolt.DB
+
+	writing sync.Mutex // held while a batch is being written
+
+	mu     sync.Mutex
+	queue  []*change
+	kept   map[string]cluster.Attachment // by ID
+	broken map[string]cluster.Problem    // records that could not be read, by key
+}
+
+// change is one record to write, or to delete if raw is nil.
+type change struct {
+	att  cluster.Attachment
+	raw  []byte
+	done bool // with err, guarded by Journal.writing
+	err  error
+}
+
+// OpenJournal reads the attachments in db. A record that cannot be read is left
+// where it is and becomes a problem (see [Journal.Problems]); it hides no other.
+func OpenJournal(db *bbolt.DB) (*Journal, error) {
+	j := &Journal{db: db, kept: map[string]cluster.Attachment{}, broken: map[string]cluster.Problem{}}
+	read := func(key, raw []byte) error {
+		if a, err := decode(string(key), raw); err != nil {
+			j.broken[string(key)] = unreadable(string(key), err)
+		} else {
+			j.kept[a.ID] = a
+		}
+		return nil
+	}
+	err := db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(journalBucket)
+		if err != nil {
+			return err
+		}
+		return b.ForEach(read)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	return j, nil
+}
+
+func unreadable(key string, err error) cluster.Problem {
+	return cluster.Problem{
+		Severity: cluster.SeverityError, Subject: "attachment " + quote(key), What: "its record in the journal cannot be read: " + err.Error(),
+		Hint: "start the container again, or forget it with `ovlctl rm`",
+	}
+}
+
+// List returns all attachments, sorted by ID.
+func (j *Journal) List() []cluster.Attachment {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	list := make([]cluster.Attachment, 0, len(j.kept))
+	for _, a := range j.kept {
+		list = append(list, clone(a))
+	}
+	slices.SortFunc(list, func(a, b cluster.Attachment) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Get returns the attachment of that ID.
+func (j *Journal) Get(id string) (cluster.Attachment, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	a, ok := j.kept[id]
+	return clone(a), ok
+}
+
+// Find returns the attachment of that ID or else of that name.
+func (j *Journal) Find(idOrName string) (cluster.Attachment, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if a, ok := j.kept[idOrName]; ok {
+		return clone(a), true
+	}
+	for _, a := range j.kept {
+		if a.Name == idOrName {
+			return clone(a), true
+		}
+	}
+	return cluster.Attachment{}, false
+}
+
+// Broken reports whether there is a record under id that cannot be read.
+func (j *Journal) Broken(id string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.broken[id]
+	return ok
+}
+
+// Problems tells of the records that cannot be read, sorted.
+func (j *Journal) Problems() []cluster.Problem {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var ps []cluster.Problem
+	for _, key := range slices.Sorted(maps.Keys(j.broken)) {
+		ps = append(ps, j.broken[key])
+	}
+	return ps
+}
+
+// Put writes an attachment to disk and, when it is there, shows it.
+func (j *Journal) Put(a cluster.Attachment) error {
+	raw, err := encode(a)
+	if err == nil {
+		err = j.commit(&change{att: clone(a), raw: raw})
+	}
+	if err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	return nil
+}
+
+// Delete takes an attachment, or a record that cannot be read, off the disk and
+// then out of sight. Deleting what is not there succeeds.
+func (j *Journal) Delete(id string) error {
+	if err := j.commit(&change{att: cluster.Attachment{ID: id}}); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	return nil
+}
+
+// commit writes c together with all that came while the last batch was being
+// written: whoever is first takes the others along, so that a hundred
+// attachments share a few fsyncs and a lone one waits for nobody. (bbolt's own
+// Batch makes every write wait 10 ms for company.)
+func (j *Journal) commit(c *change) error {
+	j.mu.Lock()
+	j.queue = append(j.queue, c)
+	j.mu.Unlock()
+
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if c.done {
+		return c.err
+	}
+	j.mu.Lock()
+	batch := j.queue
+	j.queue = nil
+	j.mu.Unlock()
+
+	err := j.write(batch)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range batch {
+		c.done, c.err = true, err
+		if err == nil {
+			j.show(c)
+		}
+	}
+	return err
+}
+
+func (j *Journal) write(batch []*change) error {
+	return j.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(journalBucket)
+		for _, c := range batch {
+			var err error
+			if c.raw == nil {
+				err = b.Delete([]byte(c.att.ID))
+			} else {
+				err = b.Put([]byte(c.att.ID), c.raw)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (j *Journal) show(c *change) {
+	delete(j.broken, c.att.ID)
+	if c.raw == nil {
+		delete(j.kept, c.att.ID)
+		return
+	}
+	j.kept[c.att.ID] = c.att
+}
+
+// clone returns a copy that shares nothing that can change.
+func clone(a cluster.Attachment) cluster.Attachment {
+	a.Labels = maps.Clone(a.Labels)
+	a.Interfaces = slices.Clone(a.Interfaces)
+	for i := range a.Interfaces {
+		a.Interfaces[i].Addrs = slices.Clone(a.Interfaces[i].Addrs)
+		a.Interfaces[i].Aliases = slices.Clone(a.Interfaces[i].Aliases)
+	}
+	return a
+}

@@ -1,0 +1,84 @@
+package attach
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/ipam"
+	"github.com/ovlnet/ovl/internal/plan"
+	"github.com/ovlnet/ovl/internal/wire"
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// Service answers runtimes: ovl.v1.AttachmentService.
+type Service struct {
+	ovlv1.UnimplementedAttachmentServiceServer
+	attachments *Attachments
+}
+
+// NewService returns the service of those attachments.
+func NewService(a *Attachments) *Service { return &Service{attachments: a} }
+
+// Attach implements [ovlv1.AttachmentServiceServer].
+func (s *Service) Attach(ctx context.Context, m *ovlv1.AttachRequest) (*ovlv1.Attachment, error) {
+	r, err := ParseRequest(m)
+	if err != nil {
+		return nil, err
+	}
+	att, err := s.attachments.Attach(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return s.message(att, s.attachments.cfg.Loop.Plan()), nil
+}
+
+// Detach implements [ovlv1.AttachmentServiceServer].
+func (s *Service) Detach(ctx context.Context, m *ovlv1.DetachRequest) (*ovlv1.DetachResponse, error) {
+	if why := checkID(m.GetId()); why != "" {
+		return nil, violations{{"id", why}}.err("detach")
+	}
+	if err := s.attachments.Detach(ctx, m.GetId()); err != nil {
+		return nil, err
+	}
+	return &ovlv1.DetachResponse{}, nil
+}
+
+// ListAttachments implements [ovlv1.AttachmentServiceServer].
+func (s *Service) ListAttachments(_ context.Context, m *ovlv1.ListAttachmentsRequest) (*ovlv1.ListAttachmentsResponse, error) {
+	p := s.attachments.cfg.Loop.Plan()
+	out := &ovlv1.ListAttachmentsResponse{}
+	for _, att := range s.attachments.List() {
+		if m.GetNetwork() == "" || slices.ContainsFunc(att.Interfaces, func(i cluster.Interface) bool { return i.Network == m.GetNetwork() }) {
+			out.Attachments = append(out.Attachments, s.message(att, p))
+		}
+	}
+	return out, nil
+}
+
+// GetAttachment implements [ovlv1.AttachmentServiceServer].
+func (s *Service) GetAttachment(_ context.Context, m *ovlv1.GetAttachmentRequest) (*ovlv1.Attachment, error) {
+	att, ok := s.attachments.cfg.Journal.Find(m.GetId())
+	if !ok {
+		return nil, refuse(codes.NotFound, "get container %s: there is no such container on this host: see `ovlctl ps`", quote(m.GetId()))
+	}
+	return s.message(att, s.attachments.cfg.Loop.Plan()), nil
+}
+
+// message returns an attachment with what the plan made of it. An interface
+// that has no place in the plan has an MTU of 0.
+func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachment {
+	return wire.Attachment(att, func(i cluster.Interface) wire.InterfaceDetail {
+		d := wire.InterfaceDetail{
+			HostLink: plan.HostLink(att.ID, i.Name),
+			MTU:      p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}].MTU,
+		}
+		for _, a := range i.Addrs {
+			d.Gateways = append(d.Gateways, ipam.Gateway(a.Masked()))
+		}
+		return d
+	})
+}
