@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -34,16 +36,28 @@ func (c *client) dialError() error {
 // dialController connects lazily to the controller; an address without a port
 // gets the default one.
 func (o *options) dialController() (*client, error) {
-	address := o.controller
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		_, port, _ := net.SplitHostPort(defaultController)
-		address = net.JoinHostPort(strings.Trim(address, "[]"), port)
-	}
-	if host, port, err := net.SplitHostPort(address); err != nil || port == "" || strings.ContainsAny(host, "/ \t\n") {
-		return nil, usagef("--controller %q: want HOST:PORT", o.controller)
+	address, err := controllerAddress(o.controller)
+	if err != nil {
+		return nil, err
 	}
 	c := &client{who: "controller " + address, address: address}
 	return c.dial("tcp")
+}
+
+// controllerAddress checks HOST:PORT; a host alone gets the default port.
+func controllerAddress(s string) (string, error) {
+	_, port, _ := net.SplitHostPort(defaultController)
+	if ip, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return net.JoinHostPort(ip.String(), port), nil
+	}
+	if !strings.Contains(s, ":") {
+		s = net.JoinHostPort(s, port)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || strings.ContainsAny(host, "/ \t\n") {
+		return "", usagef("--controller %q: want HOST:PORT", s)
+	}
+	return s, nil
 }
 
 // dialAgent connects lazily to the agent of this host.

@@ -93,10 +93,10 @@ func oneLine(s string) string {
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) < len(names) {
-			return usagef("%s: %s is missing; see %s --help", c.CommandPath(), strings.Join(names[len(args):], " "), c.CommandPath())
+			return usagef("%s: %s is missing; see %s --help", commandName(c), strings.Join(names[len(args):], " "), c.CommandPath())
 		}
 		if len(args) > len(names) {
-			return usagef("%s: %q is too much; see %s --help", c.CommandPath(), args[len(names)], c.CommandPath())
+			return usagef("%s: %q is too much; see %s --help", commandName(c), args[len(names)], c.CommandPath())
 		}
 		return nil
 	}
@@ -106,8 +106,13 @@ func exactly(names ...string) cobra.PositionalArgs {
 func atLeastOne(name string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usagef("%s: %s is missing; see %s --help", c.CommandPath(), name, c.CommandPath())
+			return usagef("%s: %s is missing; see %s --help", commandName(c), name, c.CommandPath())
 		}
 		return nil
 	}
+}
+
+// commandName is the command without "ovlctl", which begins the line anyway.
+func commandName(c *cobra.Command) string {
+	return strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
 }

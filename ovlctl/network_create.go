@@ -62,6 +62,7 @@ func (f *networkFlags) register(c *cobra.Command) {
 	r, fl := &f.request, c.Flags()
 	fl.StringArrayVar(&r.Subnets, "subnet", nil, "address range in CIDR notation, one of each family at most")
 	fl.UintSliceVar(&f.hostPrefixes, "host-prefix", nil, "length of the piece that a host takes, for each --subnet (24, or 64 for IPv6)")
+	fl.Lookup("host-prefix").DefValue = "" // pflag would show it as []
 	fl.StringVar(&f.driver, "driver", ovlv1.Driver_overlay.String(), "overlay, bridge or macvlan")
 	fl.BoolVar(&r.Internal, "internal", false, "no way out, and none in")
 	fl.BoolVar(&f.noMasquerade, "no-masquerade", false, "traffic to the outside keeps the container's address")

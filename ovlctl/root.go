@@ -40,7 +40,7 @@ func newRootCommand(o *options) *cobra.Command {
 	root.SetOut(o.stdout)
 	root.SetErr(o.stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%s: %w; see %s --help", c.CommandPath(), err, c.CommandPath())
+		return usagef("%s: %w; see %s --help", commandName(c), err, c.CommandPath())
 	})
 	root.AddGroup(
 		&cobra.Group{ID: groupCluster, Title: "The cluster:"},
@@ -98,5 +98,8 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usagef("%s: no command %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())
+	if !c.HasParent() {
+		return usagef("no command %q; see %s --help", args[0], c.CommandPath())
+	}
+	return usagef("%s: no command %q; see %s --help", commandName(c), args[0], c.CommandPath())
 }

@@ -23,7 +23,7 @@ func LookPath(name string) (string, error) {
 	switch {
 	case err == nil:
 		return path, nil
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EISDIR):
 		return "", fmt.Errorf("%s: %w", name, ErrNotExecutable)
 	case errors.Is(err, exec.ErrDot):
 		return "", fmt.Errorf("%s: %w: it is in the working directory; say ./%s", name, ErrNotFound, name)
