@@ -14,15 +14,18 @@ import (
 // Records of other kinds are passed over. A lease of an unknown network or host
 // stays in: what to make of it is the plan's business.
 func Snapshot(records []Record) (*cluster.Snapshot, []cluster.Problem) {
-	var b snapshotBuilder
+	facts := make([]*fact, 0, len(records))
 	for _, r := range records {
-		b.add(decodeFact(r))
+		facts = append(facts, decodeFact(r))
 	}
+	var b snapshotBuilder
+	b.add(facts)
 	return b.build()
 }
 
 // fact is what a record says, decoded once.
 type fact struct {
+	key     string
 	kind    factKind
 	network cluster.Network
 	host    cluster.Host
@@ -44,7 +47,7 @@ const (
 
 // decodeFact returns what r says to a snapshot; it never fails.
 func decodeFact(r Record) *fact {
-	f := &fact{modRev: r.ModRev}
+	f := &fact{key: r.Key, modRev: r.ModRev}
 	var err error
 	switch {
 	case strings.HasPrefix(r.Key, NetworksPrefix):
@@ -66,6 +69,14 @@ func decodeFact(r Record) *fact {
 	return f
 }
 
+// compareFacts orders facts as a snapshot does.
+func compareFacts(a, b *fact) int {
+	if a.kind == factLease && b.kind == factLease {
+		return cmp.Or(cmp.Compare(a.lease.Network, b.lease.Network), cluster.ComparePrefix(a.lease.Prefix, b.lease.Prefix))
+	}
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.key, b.key))
+}
+
 func badRecord(key string, err error) cluster.Problem {
 	return cluster.Problem{
 		Severity: cluster.SeverityWarning,
@@ -85,7 +96,21 @@ type snapshotBuilder struct {
 	problems []cluster.Problem
 }
 
-func (b *snapshotBuilder) add(f *fact) {
+func (b *snapshotBuilder) add(facts []*fact) {
+	// Growing by doubling would cost more than everything else here.
+	var count [factProblem + 1]int
+	for _, f := range facts {
+		count[f.kind]++
+	}
+	b.networks = slices.Grow(b.networks, count[factNetwork])
+	b.hosts = slices.Grow(b.hosts, count[factHost])
+	b.leases = slices.Grow(b.leases, count[factLease])
+	for _, f := range facts {
+		b.addOne(f)
+	}
+}
+
+func (b *snapshotBuilder) addOne(f *fact) {
 	switch f.kind {
 	case factNetwork:
 		b.networks = append(b.networks, f.network)

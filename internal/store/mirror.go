@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"maps"
@@ -58,20 +57,6 @@ type MirrorStatus struct {
 	Revision  int64     // the newest that was heard of
 	Complete  int64     // up to which every prefix is complete; lags for those where nothing happens
 	Err       error     // why not connected
-}
-
-// subscription is the copy of one prefix.
-type subscription struct {
-	prefix   string
-	held     map[string]held
-	revision int64 // up to which held is complete
-	listed   bool  // since Run started
-}
-
-// held is a record and what it says, decoded once.
-type held struct {
-	Record
-	fact *fact
 }
 
 // NewMirror returns a mirror of nothing; see [Mirror.SetPrefixes].
@@ -131,29 +116,6 @@ func (m *Mirror) SetPrefixes(prefixes ...string) {
 	}
 }
 
-// newSubscription returns a copy that begins with what is already known.
-func newSubscription(prefix string, known ...[]Record) *subscription {
-	s := &subscription{prefix: prefix, held: map[string]held{}}
-	for _, records := range known {
-		for _, r := range records {
-			s.begin(r)
-		}
-	}
-	return s
-}
-
-// begin keeps a record of unknown age unless a younger one is there.
-func (s *subscription) begin(r Record) {
-	if old, ok := s.held[r.Key]; covers(s.prefix, r.Key) && (!ok || old.ModRev < r.ModRev) {
-		s.held[r.Key] = held{r, decodeFact(r)}
-	}
-}
-
-// covers reports whether key is one that prefix asks for.
-func covers(prefix, key string) bool {
-	return key == prefix || strings.HasSuffix(prefix, "/") && strings.HasPrefix(key, prefix)
-}
-
 // Load seeds the copy with records from disk. They stand for each prefix until
 // its first live list, which replaces them.
 func (m *Mirror) Load(records []Record) {
@@ -198,9 +160,7 @@ func (m *Mirror) Snapshot() (*cluster.Snapshot, []cluster.Problem) {
 	if m.snapshot == nil {
 		var b snapshotBuilder
 		for _, s := range m.subs {
-			for _, h := range s.held {
-				b.add(h.fact)
-			}
+			b.add(s.inOrder())
 		}
 		m.snapshot, m.problems = b.build()
 	}
@@ -271,9 +231,3 @@ func prefixesOf(subs []*subscription) []string {
 
 // touch drops what was built from the copy.
 func (m *Mirror) touch() { m.snapshot, m.problems = nil, nil }
-
-// sameRecord reports whether two records are one, content included: a store
-// restored from a backup may give one revision to two contents.
-func sameRecord(a, b Record) bool {
-	return a.ModRev == b.ModRev && a.CreateRev == b.CreateRev && a.Lease == b.Lease && bytes.Equal(a.Value, b.Value)
-}

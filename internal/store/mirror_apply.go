@@ -26,27 +26,6 @@ func (m *Mirror) applyList(subs []*subscription, page Page, present bool) (chang
 	return m.heard(nil) || live != wasLive || changed
 }
 
-// replace makes the copy what the page holds of it, decoding only what differs.
-func (s *subscription) replace(page Page) (changed bool) {
-	s.revision, s.listed = page.Revision, true
-	found := make(map[string]held, len(s.held))
-	for _, r := range page.Records {
-		if !covers(s.prefix, r.Key) {
-			continue
-		}
-		h, ok := s.held[r.Key]
-		if !ok || !sameRecord(h.Record, r) {
-			h = held{r, decodeFact(r)}
-			changed = true
-		}
-		found[r.Key] = h
-	}
-	// Nothing new and as many as before is nothing gone either.
-	changed = changed || len(found) != len(s.held)
-	s.held = found
-	return changed
-}
-
 // applyBatch applies the events of a watch and reports whether anything
 // changed. What a list has brought already is passed over.
 func (m *Mirror) applyBatch(s *subscription, b Batch) (changed bool) {
@@ -54,6 +33,9 @@ func (m *Mirror) applyBatch(s *subscription, b Batch) (changed bool) {
 	defer m.mu.Unlock()
 	if m.subs[s.prefix] != s {
 		return false
+	}
+	if len(b.Events) > bulk {
+		s.sorted = nil
 	}
 	for _, ev := range b.Events {
 		if ev.Record.ModRev > s.revision && covers(s.prefix, ev.Record.Key) {
@@ -66,14 +48,6 @@ func (m *Mirror) applyBatch(s *subscription, b Batch) (changed bool) {
 	}
 	s.revision = max(s.revision, b.Revision)
 	return m.heard(nil) || changed
-}
-
-func (s *subscription) apply(ev Event) {
-	if ev.Deleted {
-		delete(s.held, ev.Record.Key)
-		return
-	}
-	s.held[ev.Record.Key] = held{ev.Record, decodeFact(ev.Record)}
 }
 
 // heard notes that the store answered, or why it did not, and reports whether
