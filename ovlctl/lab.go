@@ -123,7 +123,7 @@ func newLabExec(o *options) *cobra.Command {
 		Long:    "Runs a command on a host of a lab, with its exit code. There ip, bridge and\niptables show that host, and ovlctl talks to its agent and to the lab's controller.",
 		Example: "  ovlctl lab exec h1 -- ip route\n  ovlctl lab exec h2 -- bash",
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) < 2 {
+			if len(labCommand(args)) == 0 {
 				return usagef("%s: want HOST -- COMMAND; see %s --help", c.CommandPath(), c.CommandPath())
 			}
 			return nil
@@ -134,12 +134,24 @@ func newLabExec(o *options) *cobra.Command {
 			if err != nil {
 				return labError(err)
 			}
-			return labError(l.Enter(args[0], args[1:]...))
+			return labError(l.Enter(args[0], labCommand(args)...))
 		},
 	}
 	c.Flags().SetInterspersed(false) // what follows HOST is the command's
 	labNameFlag(c, &name)
 	return c
+}
+
+// labCommand returns the command of HOST [--] COMMAND …. The flags end with
+// HOST, so a -- behind it is still there.
+func labCommand(args []string) []string {
+	if len(args) == 0 {
+		return nil
+	}
+	if command := args[1:]; len(command) == 0 || command[0] != "--" {
+		return command
+	}
+	return args[2:]
 }
 
 // newLabAct is start, stop or kill.

@@ -13,9 +13,9 @@ type Container struct {
 	Name string
 }
 
-// Start starts a sandbox on networks; more are further arguments of `ovlctl
+// Sandbox starts a sandbox on networks; more are further arguments of `ovlctl
 // run`, a command after "--" included.
-func (l *Lab) Start(t testing.TB, host, name string, more ...string) Container {
+func (l *Lab) Sandbox(t testing.TB, host, name string, more ...string) Container {
 	t.Helper()
 	l.Run(t, host, append([]string{"ovlctl", "run", "-d", "--name", name}, more...)...)
 	return Container{Lab: l, Host: host, Name: name}

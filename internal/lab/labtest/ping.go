@@ -2,6 +2,7 @@ package labtest
 
 import (
 	"bytes"
+	"math"
 	"net/netip"
 	"os/exec"
 	"regexp"
@@ -68,21 +69,20 @@ var sequence = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)
 
 // answers finds the sequence numbers of the answers in what ping wrote, and
 // those that are missing up to the greatest. The numbers have 16 bits: a ping
-// of more than ten minutes begins anew, and then counts as several.
+// must be shorter than ten minutes.
 func answers(out string) (answered int, missing []int) {
-	last := 0
+	seen, last := map[int]bool{}, 0
 	for _, m := range sequence.FindAllStringSubmatch(out, -1) {
 		n, err := strconv.Atoi(m[1])
-		if err != nil {
-			continue // more digits than a number has: not ping's
+		if err != nil || n > math.MaxUint16 {
+			continue // not ping's
 		}
-		if n < last {
-			last = 0
-		}
-		for gap := last + 1; gap < n; gap++ {
-			missing = append(missing, gap)
-		}
-		answered, last = answered+1, n
+		seen[n], last = true, max(last, n)
 	}
-	return answered, missing
+	for n := 1; n < last; n++ {
+		if !seen[n] {
+			missing = append(missing, n)
+		}
+	}
+	return len(seen), missing
 }

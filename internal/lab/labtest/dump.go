@@ -1,0 +1,75 @@
+package labtest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// dumps are the commands that show all that ovl may touch on a host, each with
+// what its lines must contain to count; empty: all count.
+var dumps = []struct{ command, only string }{
+	{"ip -o -d link", ""},
+	{"ip -o address", "inet"},
+	{"ip -4 route show table all", ""},
+	{"ip -6 route show table all", ""},
+	{"ip neigh show nud permanent", ""},
+	{"bridge fdb show", ""},
+	{"ip -4 rule", ""},
+	{"iptables-save", ""},
+	{"ip6tables-save", ""},
+}
+
+// volatile is what differs from one moment to the next though nothing was
+// changed: numbers of links, which a link that was made again has anew; random
+// MACs of the far end; ages, counters and timers; the time in comments.
+var volatile = regexp.MustCompile(`(?m)^\d+: |@if\d+|@[a-z0-9-]+:|link-netns \S+|link-netnsid \d+|\[\d+:\d+\]|(?:hello|tcn|topology_change|gc)_timer\s+[0-9.]+|` +
+	` (?:num|gso|gro|tso)\S* \d+|allmulti \d+|promiscuity \d+|(?:valid|preferred)_lft \w+|expires \w+|fdb_n_learned \d+|parentbus \S+|parentdev \S+`)
+
+// Dump returns all that ovl may touch in the host's own namespace, sorted, and
+// without what changes by itself: equal dumps are equal states.
+func (l *Lab) Dump(t testing.TB, host string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, d := range dumps {
+		out := l.Run(t, host, strings.Fields(d.command)...)
+		lines := stable(out, d.only)
+		fmt.Fprintf(&all, "# %s\n%s\n", d.command, strings.Join(lines, "\n"))
+	}
+	return all.String()
+}
+
+// stable returns the lines of out that count, sorted, since the kernel lists
+// what is made again last. The rules of iptables keep their order: there it is
+// the meaning.
+func stable(out, only string) []string {
+	var lines []string
+	sorted := true
+	for line := range strings.Lines(out) {
+		line = strings.Join(strings.Fields(volatile.ReplaceAllString(line, " ")), " ")
+		sorted = sorted && !strings.HasPrefix(line, "*")
+		if line == "" || strings.HasPrefix(line, "#") || !strings.Contains(line, only) || strings.Contains(line, " fe80::") {
+			continue
+		}
+		lines = append(lines, line)
+	}
+	if sorted {
+		slices.Sort(lines)
+	}
+	return lines
+}
+
+// AtRest reports what the host's agent would change now, and nil if nothing.
+func (l *Lab) AtRest(t testing.TB, host string) error {
+	t.Helper()
+	r := l.Do(t, host, "ovlctl", "agent", "diff", "-o", "json")
+	if r.Code != 0 {
+		return fmt.Errorf("agent diff on %s: exit code %d: %s", host, r.Code, r.Stderr)
+	}
+	if got := strings.TrimSpace(r.Stdout); got != "[]" {
+		return fmt.Errorf("a pass on %s would change %s", host, got)
+	}
+	return nil
+}
