@@ -95,18 +95,29 @@ func makeNetNS(path string) error {
 		return err
 	}
 	_ = f.Close()
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread is in another namespace and must end with
-		// this goroutine.
-		runtime.LockOSThread()
-		done <- mountNewNetNS(path)
-	}()
-	if err := <-done; err != nil {
+	if err := onThread(func() error { return mountNewNetNS(path) }); err != nil {
 		_ = os.Remove(path)
 		return err
 	}
 	return nil
+}
+
+// onThread runs do on a thread that ends with it, so do may leave the thread in
+// other namespaces. That is never the main thread: Go cannot end that one, and
+// /proc/PID would show the whole process in the namespaces of do.
+func onThread(do func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// While this goroutine sits on the main thread another one cannot.
+			defer runtime.UnlockOSThread()
+			done <- onThread(do)
+			return
+		}
+		done <- do() // never unlocked: that is what ends the thread
+	}()
+	return <-done
 }
 
 func mountNewNetNS(path string) error {
