@@ -113,8 +113,9 @@ func (s supply) subnets(n cluster.Network, pool cluster.Pool) []netip.Prefix {
 	for _, h := range s.held {
 		p, ok := n.Pool(h.Prefix)
 		switch {
-		case h.Network != n.Name || !ok || p != pool || h.State == lease.StateLost || s.taken.retired[h.Prefix]:
-		case h.State == lease.StatePending:
+		case h.Network != n.Name || h.NetworkCreated != 0 && h.NetworkCreated != n.CreateRevision || !ok || p != pool:
+		case h.State == lease.Lost || s.taken.retired[h.Prefix]:
+		case h.State == lease.Pending:
 			pending = append(pending, h.Prefix)
 		default:
 			sure = append(sure, h.Prefix)

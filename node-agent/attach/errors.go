@@ -12,6 +12,7 @@ import (
 
 	"github.com/ovlnet/ovl/internal/ipam"
 	"github.com/ovlnet/ovl/internal/reconcile"
+	"github.com/ovlnet/ovl/node-agent/lease"
 )
 
 // violation is what is wrong with one field of a request.
@@ -63,6 +64,10 @@ func because(verb string, err error, otherwise codes.Code) error {
 		code = codes.Canceled
 	case errors.Is(err, ipam.ErrExhausted):
 		code = codes.ResourceExhausted
+	case errors.Is(err, lease.ErrNetworkGone):
+		code = codes.NotFound
+	case errors.Is(err, lease.ErrFenced), errors.Is(err, lease.ErrIdentity):
+		code = codes.FailedPrecondition
 	}
 	return refuse(code, "%s: %v", verb, err)
 }

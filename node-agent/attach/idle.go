@@ -42,7 +42,7 @@ func findIdle(held []lease.Held, atts []cluster.Attachment, seen map[leaseKey]ti
 			last = now
 		}
 		next[k] = last
-		if h.State != lease.StateLost && now.Sub(last) >= rest {
+		if h.State != lease.Lost && now.Sub(last) >= rest {
 			idle = append(idle, h.Lease)
 		}
 	}

@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -43,7 +44,7 @@ func NewAgentService(a *Attachments, p Process) *AgentService {
 func (s *AgentService) GetStatus(context.Context, *ovlv1.GetAgentStatusRequest) (*ovlv1.AgentStatus, error) {
 	a := s.attachments
 	st, owner, held, atts := a.cfg.Loop.Status(), a.cfg.Subnets.Status(), a.cfg.Subnets.Held(), a.List()
-	problems := append(a.cfg.Journal.Problems(), st.Problems...)
+	problems := slices.Concat(a.cfg.Journal.Problems(), owner.Problems, st.Problems)
 	if st.Err != nil {
 		problems = append(problems, cluster.Problem{
 			Severity: cluster.SeverityError, Subject: "kernel", What: oneLine(st.Err.Error()), Hint: "the agent tries again; nothing is changed until it can read the kernel's state",
@@ -65,7 +66,7 @@ func (s *AgentService) GetStatus(context.Context, *ovlv1.GetAgentStatusRequest) 
 		Version: s.process.Version, Commit: s.process.Commit, Started: timestamp(s.process.Started),
 		EtcdConnected: st.StoreConnected, EtcdSince: timestamp(st.StoreSince), EtcdEndpoints: s.process.StoreEndpoints,
 		ClusterRevision: st.ClusterRevision, AppliedRevision: st.AppliedRevision,
-		Ownership: string(owner.State), OwnershipUntil: timestamp(owner.Until),
+		Ownership: owner.Ownership, OwnershipUntil: timestamp(owner.Until),
 		Subnets: s.subnets(held), Attachments: clamp(len(atts)),
 		Rows: clamp(st.Wanted), Passes: clamp(st.Passes), LastPass: timestamp(st.LastPass),
 		Failing: rowStatuses(st.Outcomes), Problems: wire.Problems(problems),
@@ -148,7 +149,7 @@ func (s *AgentService) Whois(_ context.Context, m *ovlv1.WhoisRequest) (*ovlv1.W
 	a := s.attachments
 	var held []cluster.Lease
 	for _, h := range a.cfg.Subnets.Held() {
-		if h.State != lease.StateLost {
+		if h.State != lease.Lost {
 			held = append(held, h.Lease)
 		}
 	}
