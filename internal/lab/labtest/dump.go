@@ -32,11 +32,29 @@ var volatile = regexp.MustCompile(`(?m)^\d+: |@if\d+|@[a-z0-9-]+:|link-netns \S+
 // without what changes by itself: equal dumps are equal states.
 func (l *Lab) Dump(t testing.TB, host string) string {
 	t.Helper()
-	var all strings.Builder
+	return l.dump(t, host, "")
+}
+
+// DumpNamespace is [Lab.Dump] of a named namespace on the host.
+func (l *Lab) DumpNamespace(t testing.TB, host, name string) string {
+	t.Helper()
+	return l.dump(t, host, "ip netns exec "+name+" ")
+}
+
+// dump runs all commands in one shell: each entry of the lab costs more than
+// what is asked there.
+func (l *Lab) dump(t testing.TB, host, prefix string) string {
+	t.Helper()
+	const mark = "\x1e"
+	var script strings.Builder
+	script.WriteString("set -e\n")
 	for _, d := range dumps {
-		out := l.Run(t, host, strings.Fields(d.command)...)
-		lines := stable(out, d.only)
-		fmt.Fprintf(&all, "# %s\n%s\n", d.command, strings.Join(lines, "\n"))
+		fmt.Fprintf(&script, "%s%s\nprintf '\\036'\n", prefix, d.command)
+	}
+	out := strings.Split(l.Run(t, host, "sh", "-c", script.String()), mark)
+	var all strings.Builder
+	for i, d := range dumps {
+		fmt.Fprintf(&all, "# %s%s\n%s\n", prefix, d.command, strings.Join(stable(out[i], d.only), "\n"))
 	}
 	return all.String()
 }
