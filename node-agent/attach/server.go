@@ -30,6 +30,9 @@ const (
 	socketMode = 0o660
 	// probe bounds the question whether somebody answers at the socket.
 	probe = 2 * time.Second
+	// maxSocket is the longest path of a socket, in bytes: sun_path of unix(7)
+	// less the final zero.
+	maxSocket = 107
 	// farewell bounds how long running requests may go on at the end.
 	farewell = 5 * time.Second
 )
@@ -37,6 +40,9 @@ const (
 // Listen listens at path. A socket that another process answers at is refused;
 // one that nobody answers at is left from a crash and replaced.
 func Listen(path string) (net.Listener, error) {
+	if len(path) > maxSocket {
+		return nil, fmt.Errorf("listen at %s: %d bytes, and clients reach at most %d: name another with --socket", path, len(path), maxSocket)
+	}
 	if err := vacate(path); err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
 	}
@@ -93,7 +99,7 @@ func vacate(path string) error {
 type socket struct {
 	*net.UnixListener
 	path   string
-	inode  uint64
+	made   unix.Stat_t
 	remove sync.Once
 }
 
@@ -101,11 +107,9 @@ func (s *socket) place(tmp string) error {
 	if err := os.Chmod(tmp, socketMode); err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(tmp, &st); err != nil {
+	if err := unix.Stat(tmp, &s.made); err != nil {
 		return err
 	}
-	s.inode = st.Ino
 	return os.Rename(tmp, s.path)
 }
 
@@ -113,7 +117,9 @@ func (s *socket) place(tmp string) error {
 func (s *socket) Close() error {
 	s.remove.Do(func() {
 		var st unix.Stat_t
-		if unix.Stat(s.path, &st) == nil && st.Ino == s.inode {
+		// The inode's number alone may be in use again; the time of its making
+		// survives a chown by the administrator.
+		if unix.Stat(s.path, &st) == nil && st.Ino == s.made.Ino && st.Mtim == s.made.Mtim {
 			_ = os.Remove(s.path) // a stale one is replaced at the next start
 		}
 	})
