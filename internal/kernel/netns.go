@@ -39,7 +39,7 @@ func (l *Linux) enter(ns dataplane.NS) (*space, error) {
 		return nil, errNSGone
 	}
 	s := &space{ns: ns, file: f, index: map[string]int32{}}
-	err = within(f, l.host.file, func() (err error) {
+	err = within(f, func() (err error) {
 		s.conn, err = openConn()
 		return err
 	})
@@ -88,20 +88,24 @@ func sameNS(a, b *os.File) bool {
 }
 
 // within runs f in the network namespace ns, on a thread of its own that is
-// brought back to home. A thread that cannot be brought back dies with its
-// goroutine.
-func within(ns, home *os.File, f func() error) error {
+// brought back to where it was. A thread that cannot be brought back dies with
+// its goroutine.
+func within(ns *os.File, f func() error) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread()
-			result <- err
-			return
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err == nil {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
 		}
-		err := f()
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
+		if err == nil {
+			err = f()
+			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+				runtime.UnlockOSThread()
+			}
+		}
+		if home != nil {
+			_ = home.Close()
 		}
 		result <- err
 	}()

@@ -76,6 +76,11 @@ func defaultMetric(dst netip.Prefix) uint32 {
 	return 1024
 }
 
+// simple reports whether a row has room for all that r says.
+func (r routeInfo) simple() bool {
+	return !r.multi && r.kind == unix.RTN_UNICAST && r.metric == defaultMetric(r.dst)
+}
+
 // readRoutes reads the routes of the main table, of both families at once.
 func (o *observation) readRoutes(facts *factsMaker) error {
 	m := request(0, 0).put(make([]byte, unix.SizeofRtMsg)...)
@@ -102,7 +107,7 @@ func (o *observation) readRoutes(facts *factsMaker) error {
 func (o *observation) addRoute(r routeInfo) {
 	row := dataplane.Route{RouteKey: dataplane.RouteKey{NS: o.space.ns, Dst: r.dst}, Via: r.via, OnLink: r.onlink, Src: r.src}
 	_, double := o.state.Routes[row.RouteKey]
-	if l, ok := o.links[r.link]; ok && !double && !r.multi && r.kind == unix.RTN_UNICAST && r.metric == defaultMetric(r.dst) {
+	if l, ok := o.links[r.link]; ok && !double && r.simple() {
 		row.Link = l.name
 	}
 	o.state.Add(row)
@@ -136,20 +141,21 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 	return err
 }
 
-// replaceable reports whether the only route to r's destination can be replaced
-// in place, so that no packet goes astray meanwhile: it is ours and simple.
-// IPv6 replaces a route with a gateway only by one with a gateway, and without
-// by one without; else it puts the new one beside the old (fib6_add_rt2node in
-// net/ipv6/ip6_fib.c).
+// replaceable reports whether the route to r's destination can be replaced in
+// place, so that no packet goes astray meanwhile: the one there is ours and
+// simple. IPv6 replaces a route with a gateway only by one with a gateway, and
+// without by one without; else it puts the new one beside the old
+// (fib6_add_rt2node in net/ipv6/ip6_fib.c).
 func (s *space) replaceable(r dataplane.Route) bool {
-	m := request(unix.RTM_GETROUTE, 0).put(familyOf(r.Dst.Addr()), byte(r.Dst.Addr().BitLen()), 0, 0, 0, 0, 0, 0).put32(unix.RTM_F_FIB_MATCH)
-	m.attr(unix.RTA_DST, r.Dst.Addr().AsSlice())
+	dst := r.Dst.Addr()
+	m := request(unix.RTM_GETROUTE, 0).put(familyOf(dst), byte(dst.BitLen()), 0, 0, 0, 0, 0, 0).put32(unix.RTM_F_FIB_MATCH)
+	m.attr(unix.RTA_DST, dst.AsSlice())
 	var have routeInfo
 	if err := s.conn.do(m, func(body []byte) { have, _ = decodeRoute(body) }); err != nil {
 		return false
 	}
-	return have.dst == r.Dst && have.protocol == dataplane.RouteProtocol && have.table == unix.RT_TABLE_MAIN && !have.multi &&
-		have.kind == unix.RTN_UNICAST && have.metric == defaultMetric(r.Dst) && have.via.IsValid() == r.Via.IsValid() && r.Dst.Addr().Is4()
+	return have.dst == r.Dst && have.protocol == dataplane.RouteProtocol && have.table == unix.RT_TABLE_MAIN &&
+		have.simple() && (dst.Is4() || have.via.IsValid() == r.Via.IsValid())
 }
 
 // deleteRoutes deletes all routes of ours to dst: one, unless a hand added more.

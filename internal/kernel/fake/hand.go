@@ -2,6 +2,7 @@ package fake
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -138,4 +139,34 @@ func (k *Kernel) State() dataplane.State {
 		}
 	}
 	return state
+}
+
+// Foreign describes, one a line, all on the host that is not ours.
+func (k *Kernel) Foreign() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var lines []string
+	host := k.spaces[dataplane.Host]
+	for _, l := range host.links {
+		if l.ours() {
+			continue
+		}
+		lines = append(lines, l.row().String())
+		for p := range l.addrs {
+			lines = append(lines, fmt.Sprintf("addr %s dev %s", p, l.Name))
+		}
+	}
+	for _, r := range host.routes {
+		if r.foreign {
+			lines = append(lines, r.String())
+		}
+	}
+	for key, w := range k.walls {
+		for name, c := range w {
+			if !strings.HasPrefix(name, dataplane.ChainPrefix) && c.rules != "" {
+				lines = append(lines, fmt.Sprintf("chain %s %s %s %s", key.family, key.table, name, c.rules))
+			}
+		}
+	}
+	return lines
 }

@@ -1,0 +1,256 @@
+package kernel_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/kernel"
+	"github.com/ovlnet/ovl/internal/kernel/kerneltest"
+	"github.com/ovlnet/ovl/internal/reconcile"
+)
+
+// host is a namespace that plays the host; its hands are ip(8), bridge(8) and
+// iptables(8), so that nothing here shares code with what it tests. The test's
+// goroutine stays locked to a thread in it, and programs that it starts are in
+// it too.
+type host struct {
+	linux *kernel.Linux
+}
+
+var namespaces atomic.Int32
+
+func newHost(t testing.TB) *host {
+	t.Helper()
+	for _, tool := range []string{"ip", "bridge", "iptables", "ip6tables"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%s is missing: install iproute2 and iptables", tool)
+		}
+	}
+	enterNew(t)
+	h := &host{}
+	h.do(t, "ip link set lo up")
+	h.do(t, "ip link add "+kerneltest.Uplink+" type veth peer name wire0")
+	h.do(t, "ip link set wire0 up")
+	h.do(t, "ip addr add 192.0.2.1/24 dev "+kerneltest.Uplink)
+	h.do(t, "ip addr add 2001:db8::1/64 nodad dev "+kerneltest.Uplink)
+	h.do(t, "ip link set "+kerneltest.Uplink+" up")
+	h.do(t, "ip route add default via 192.0.2.254")
+	var err error
+	if h.linux, err = kernel.New(kernel.Config{}); err != nil {
+		t.Fatalf("open kernel: %v", err)
+	}
+	t.Cleanup(func() { _ = h.linux.Close() })
+	return h
+}
+
+// enterNew moves the test to a new network namespace until it ends.
+func enterNew(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread()
+	old, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatalf("open namespace: %v", err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("make namespace: %v", err)
+	}
+	t.Cleanup(func() {
+		if unix.Setns(int(old.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		_ = old.Close()
+	})
+}
+
+// do runs a command of plain words.
+func (h *host) do(t testing.TB, command string) string {
+	t.Helper()
+	words := strings.Fields(command)
+	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
+// may runs a command that may fail, and tells whether it did not.
+func (h *host) may(command string) bool {
+	words := strings.Fields(command)
+	return exec.Command(words[0], words[1:]...).Run() == nil
+}
+
+func (h *host) Kernel() reconcile.Kernel { return h.linux }
+
+func (h *host) Namespace(t testing.TB) dataplane.NS {
+	t.Helper()
+	name := fmt.Sprintf("ovl-test-%d", namespaces.Add(1))
+	h.do(t, "ip netns add "+name)
+	t.Cleanup(func() { h.may("ip netns del " + name) })
+	h.do(t, "ip -n "+name+" link set lo up")
+	return dataplane.NS("/run/netns/" + name)
+}
+
+func (h *host) RemoveNamespace(t testing.TB, ns dataplane.NS) {
+	t.Helper()
+	h.do(t, "ip netns del "+strings.TrimPrefix(string(ns), "/run/netns/"))
+}
+
+// ip is the ip command for a namespace.
+func ip(ns dataplane.NS) string {
+	if ns == dataplane.Host {
+		return "ip "
+	}
+	return "ip -n " + strings.TrimPrefix(string(ns), "/run/netns/") + " "
+}
+
+func (h *host) Set(t testing.TB, r dataplane.Row) {
+	t.Helper()
+	switch r := r.(type) {
+	case dataplane.Link:
+		h.setLink(t, r)
+	case dataplane.Addr:
+		h.do(t, ip(r.NS)+"addr replace "+r.Prefix.String()+" dev "+r.Link)
+	case dataplane.Sysctl:
+		if err := os.WriteFile("/proc/sys/"+r.Name, []byte(r.Value), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	case dataplane.Neigh:
+		h.do(t, fmt.Sprintf("%sneigh replace %s lladdr %s dev %s nud permanent", ip(r.NS), r.IP, r.MAC, r.Link))
+	case dataplane.FDB:
+		h.may(fmt.Sprintf("bridge fdb del %s dev %s", r.MAC, r.Link))
+		h.do(t, fmt.Sprintf("bridge fdb add %s dev %s dst %s self permanent", r.MAC, r.Link, r.Dst))
+	case dataplane.Chain:
+		h.setChain(t, r)
+	case dataplane.Route:
+		h.setRoute(t, r, "79")
+	default:
+		t.Fatalf("cannot set %s by hand", r)
+	}
+}
+
+func (h *host) setLink(t testing.TB, r dataplane.Link) {
+	t.Helper()
+	if !h.may(ip(r.NS) + "link show dev " + r.Name) {
+		add := fmt.Sprintf("%slink add %s type %s", ip(r.NS), r.Name, r.Kind)
+		switch {
+		case r.Kind == dataplane.VXLAN:
+			add += fmt.Sprintf(" id %d dstport %d local %s nolearning", r.VXLAN.VNI, r.VXLAN.Port, r.VXLAN.Local)
+		case r.Peer != "":
+			add = fmt.Sprintf("ip link add %s type veth peer name %s netns %s", r.Peer, r.Name, strings.TrimPrefix(string(r.NS), "/run/netns/"))
+		}
+		h.do(t, add)
+	}
+	state := "down"
+	if r.Up {
+		state = "up"
+	}
+	master := " nomaster"
+	if r.Master != "" {
+		master = " master " + r.Master
+	}
+	h.do(t, fmt.Sprintf("%slink set dev %s address %s mtu %d %s", ip(r.NS), r.Name, r.MAC, r.MTU, state))
+	h.do(t, ip(r.NS)+"link set dev "+r.Name+master)
+	if r.Alias != "" {
+		h.do(t, ip(r.NS)+"link set dev "+r.Name+" alias "+r.Alias)
+	}
+}
+
+func iptables(f dataplane.Family, table string) string {
+	if f == dataplane.IPv6 {
+		return "ip6tables -w -t " + table + " "
+	}
+	return "iptables -w -t " + table + " "
+}
+
+func (h *host) setChain(t testing.TB, r dataplane.Chain) {
+	t.Helper()
+	cmd := iptables(r.Family, r.FirewallOf)
+	h.may(cmd + "-N " + r.Name)
+	h.do(t, cmd+"-F "+r.Name)
+	for rule := range strings.Lines(r.Rules) {
+		h.do(t, cmd+"-A "+r.Name+" "+rule)
+	}
+}
+
+func (h *host) setRoute(t testing.TB, r dataplane.Route, protocol string) {
+	t.Helper()
+	cmd := fmt.Sprintf("%sroute replace %s dev %s proto %s", ip(r.NS), r.Dst, r.Link, protocol)
+	if r.Via.IsValid() {
+		cmd += " via " + r.Via.String()
+	}
+	if r.Src.IsValid() {
+		cmd += " src " + r.Src.String()
+	}
+	if r.OnLink {
+		cmd += " onlink"
+	}
+	h.do(t, cmd)
+}
+
+func (h *host) SetForeignRoute(t testing.TB, r dataplane.Route) {
+	t.Helper()
+	h.setRoute(t, r, "static")
+}
+
+func (h *host) Remove(t testing.TB, k dataplane.Key) {
+	t.Helper()
+	switch k := k.(type) {
+	case dataplane.LinkKey:
+		h.do(t, ip(k.NS)+"link del "+k.Name)
+	case dataplane.AddrKey:
+		h.do(t, ip(k.NS)+"addr del "+k.Prefix.String()+" dev "+k.Link)
+	case dataplane.NeighKey:
+		h.do(t, fmt.Sprintf("%sneigh del %s dev %s", ip(k.NS), k.IP, k.Link))
+	case dataplane.FDBKey:
+		h.do(t, fmt.Sprintf("bridge fdb del %s dev %s", k.MAC, k.Link))
+	case dataplane.RouteKey:
+		h.do(t, ip(k.NS)+"route del "+k.Dst.String())
+	case dataplane.ChainKey:
+		h.do(t, iptables(k.Family, k.FirewallOf)+"-F "+k.Name)
+		h.do(t, iptables(k.Family, k.FirewallOf)+"-X "+k.Name)
+	case dataplane.JumpKey:
+		h.do(t, iptables(k.Family, k.FirewallOf)+"-D "+k.From+" -m comment --comment ovl:jump -j "+k.To)
+	default:
+		t.Fatalf("cannot remove %s by hand", k)
+	}
+}
+
+// Foreign is what the tools show, less what is ours by its name and what
+// changes by itself.
+func (h *host) Foreign(t testing.TB) string {
+	t.Helper()
+	var kept []string
+	keep := func(out string, skip ...string) {
+	lines:
+		for line := range strings.Lines(out) {
+			for _, s := range skip {
+				if strings.Contains(line, s) {
+					continue lines
+				}
+			}
+			kept = append(kept, strings.TrimRight(line, " \n"))
+		}
+	}
+	ours := []string{"ovb5", "ovx5", "ovx6", "ove0000"}
+	keep(h.do(t, "ip -br link"), ours...)
+	keep(h.do(t, "ip -br addr"), ours...)
+	for _, family := range []string{"-4", "-6"} {
+		keep(h.do(t, "ip "+family+" route show table main"), append(ours, "fe80::/64")...)
+	}
+	for _, tool := range []string{"iptables", "ip6tables"} {
+		for line := range strings.Lines(h.do(t, tool+"-save")) {
+			if strings.HasPrefix(line, "-A ") && !strings.Contains(line, "OVL-") {
+				kept = append(kept, tool+" "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return strings.Join(kept, "\n")
+}

@@ -1,0 +1,120 @@
+package kerneltest
+
+import (
+	"net/netip"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+const (
+	bridge   = "ovb5"
+	vxlan    = "ovx5"
+	vxlanSix = "ovx6"
+)
+
+// world is the rows of a host with a container in each namespace: a dual-stack
+// network over an IPv4 underlay with two peers, and a VXLAN device over IPv6.
+func world(namespaces ...dataplane.NS) dataplane.State {
+	s := dataplane.NewState(
+		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-FORWARD"},
+			"-i ovb5 -o ovx5 -j ACCEPT", "-d 10.64.0.0/16 -i ovb5 -j REJECT --reject-with icmp-net-unreachable", "-i ovb+ -j DROP"),
+		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "nat", Name: "OVL-POSTROUTING"},
+			"-s 10.64.1.0/24 ! -d 10.64.0.0/16 -j MASQUERADE --random-fully"),
+		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "raw", Name: "OVL-PREROUTING"},
+			"-p udp -m udp --dport 4789 -j CT --notrack"),
+		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv6, FirewallOf: "filter", Name: "OVL-FORWARD"},
+			"-i ovb5 -o ovx5 -j ACCEPT", "-i ovb+ -j DROP"),
+		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-EMPTY"}),
+		jump(dataplane.IPv4, "filter", "FORWARD", "OVL-FORWARD"),
+		jump(dataplane.IPv4, "nat", "POSTROUTING", "OVL-POSTROUTING"),
+		jump(dataplane.IPv4, "raw", "PREROUTING", "OVL-PREROUTING"),
+		jump(dataplane.IPv6, "filter", "FORWARD", "OVL-FORWARD"),
+
+		dataplane.Link{LinkKey: dataplane.LinkKey{Name: bridge}, Kind: dataplane.Bridge, MAC: mac(1), MTU: 1430, Up: true, Alias: "ovl/1/blue/bridge"},
+		dataplane.Link{
+			LinkKey: dataplane.LinkKey{Name: vxlan}, Kind: dataplane.VXLAN, MAC: mac(2), MTU: 1430, Up: true, Alias: "ovl/1/blue/vxlan",
+			VXLAN: dataplane.VXLANAttrs{VNI: 5, Port: 4789, Local: ip("192.0.2.1")},
+		},
+		dataplane.Link{
+			LinkKey: dataplane.LinkKey{Name: vxlanSix}, Kind: dataplane.VXLAN, MAC: mac(3), MTU: 1410, Up: true, Alias: "ovl/1/red/vxlan",
+			VXLAN: dataplane.VXLANAttrs{VNI: 6, Port: 4789, Local: ip("2001:db8::1")},
+		},
+		address("", bridge, "10.64.1.1/24"), address("", bridge, "fd64:0:0:1::1/64"),
+		address("", vxlan, "10.64.1.0/32"), address("", vxlan, "fd64:0:0:1::/128"),
+		route("", "10.64.1.0/24", bridge, "", "10.64.1.1"), route("", "fd64:0:0:1::/64", bridge, "", "fd64:0:0:1::1"),
+		sysctl("net/ipv4/ip_forward", "1"), sysctl("net/ipv6/conf/all/forwarding", "1"),
+		fdb(vxlanSix, 9, "2001:db8::9"),
+	)
+	for i := range byte(2) {
+		peer := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, 2 + i, 0}), 24)
+		six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x64, 7: 2 + i}), 64)
+		s.Add(
+			neigh(vxlan, peer.Addr().String(), 0x10+i), neigh(vxlan, six.Addr().String(), 0x10+i),
+			fdb(vxlan, 0x10+i, netip.AddrFrom4([4]byte{192, 0, 2, 2 + i}).String()),
+			onlink(route("", peer.String(), vxlan, peer.Addr().String(), "10.64.1.1")),
+			onlink(route("", six.String(), vxlan, six.Addr().String(), "fd64:0:0:1::1")),
+		)
+	}
+	for i, ns := range namespaces {
+		s.Add(container(ns, byte(i))...)
+	}
+	return s
+}
+
+// container is the rows of one container.
+func container(ns dataplane.NS, i byte) []dataplane.Row {
+	host := "ove00000000000" + string('a'+rune(i))
+	alias := "ovl/1/blue/c" + string('a'+rune(i))
+	four := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, 1, 10 + i}), 24).String()
+	six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x64, 7: 1, 15: 0x10 + i}), 64)
+	return []dataplane.Row{
+		dataplane.Link{LinkKey: dataplane.LinkKey{NS: ns, Name: "eth0"}, Kind: dataplane.Veth, MAC: mac(0x20 + i), MTU: 1430, Up: true, Alias: alias, Peer: host},
+		dataplane.Link{LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth, MAC: mac(0x40 + i), MTU: 1430, Up: true, Alias: alias, Master: bridge},
+		address(ns, "eth0", four), address(ns, "eth0", six.String()),
+		route(ns, "10.64.1.0/24", "eth0", "", netip.MustParsePrefix(four).Addr().String()),
+		route(ns, "0.0.0.0/0", "eth0", "10.64.1.1", ""),
+		route(ns, "fd64:0:0:1::/64", "eth0", "", six.Addr().String()),
+		route(ns, "::/0", "eth0", "fd64:0:0:1::1", ""),
+	}
+}
+
+func mac(i byte) cluster.MAC { return cluster.MAC{2, 0x4a, 0, 0, 0, i} }
+
+func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func jump(f dataplane.Family, table, from, to string) dataplane.Jump {
+	return dataplane.Jump{JumpKey: dataplane.JumpKey{Family: f, FirewallOf: table, From: from, To: to}}
+}
+
+func address(ns dataplane.NS, link, p string) dataplane.Addr {
+	return dataplane.Addr{AddrKey: dataplane.AddrKey{NS: ns, Link: link, Prefix: netip.MustParsePrefix(p)}}
+}
+
+func sysctl(name, value string) dataplane.Sysctl {
+	return dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{Name: name}, Value: value}
+}
+
+func neigh(link, addr string, m byte) dataplane.Neigh {
+	return dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: link, IP: ip(addr)}, MAC: mac(m)}
+}
+
+func fdb(link string, m byte, dst string) dataplane.FDB {
+	return dataplane.FDB{FDBKey: dataplane.FDBKey{Link: link, MAC: mac(m)}, Dst: ip(dst)}
+}
+
+func route(ns dataplane.NS, dst, link, via, src string) dataplane.Route {
+	r := dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: netip.MustParsePrefix(dst)}, Link: link}
+	if via != "" {
+		r.Via = ip(via)
+	}
+	if src != "" {
+		r.Src = ip(src)
+	}
+	return r
+}
+
+func onlink(r dataplane.Route) dataplane.Route {
+	r.OnLink = true
+	return r
+}
