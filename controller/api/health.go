@@ -11,7 +11,8 @@ import (
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
-// probeEvery is how often the store is asked for a sign of life.
+// probeEvery is how often the store is asked for a sign of life, and how long
+// it may take to give one.
 const probeEvery = 2 * time.Second
 
 // services are those whose health is told one by one, beside the whole ("").
@@ -39,7 +40,7 @@ func (s *Server) Probe(ctx context.Context, h *health.Server) {
 	defer tick.Stop()
 	serving, told := false, false
 	for {
-		err := s.Ping(ctx)
+		err := s.pingSoon(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -69,6 +70,12 @@ func (s *Server) logReach(err error) {
 func (s *Server) Ping(ctx context.Context) error {
 	_, err := s.fetch(ctx, allocationKey)
 	return err
+}
+
+func (s *Server) pingSoon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeEvery)
+	defer cancel()
+	return s.Ping(ctx)
 }
 
 func setAll(h *health.Server, serving bool) {

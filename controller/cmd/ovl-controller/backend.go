@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"syscall"
 
 	"github.com/ovlnet/ovl/controller/embedstore"
 	"github.com/ovlnet/ovl/internal/store"
@@ -27,7 +30,7 @@ func openBackend(ctx context.Context, o options, log *slog.Logger) (*backend, er
 			DataDir: o.dataDir, ClientAddr: o.etcdListen, Log: log.With(slog.String("part", "etcd")),
 		})
 		if err != nil {
-			return nil, err
+			return nil, withAdvice(err)
 		}
 		b.within, b.endpoints = within, within.Endpoints()
 	}
@@ -37,6 +40,17 @@ func openBackend(ctx context.Context, o options, log *slog.Logger) (*backend, er
 	}
 	b.kv = kv
 	return b, nil
+}
+
+// withAdvice adds which flag to change, where that may help.
+func withAdvice(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: choose another address with --etcd-listen", err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: choose another directory with --data-dir", err)
+	}
+	return err
 }
 
 func (b *backend) embedded() bool { return b.within != nil }
