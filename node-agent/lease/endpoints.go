@@ -1,0 +1,240 @@
+package lease
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/store"
+)
+
+// maxBatch is how many endpoints are written in one transaction: etcd takes
+// 128 comparisons or writes (--max-txn-ops), and one compares the network.
+const maxBatch = 100
+
+// change is a write of one endpoint and the revision that it replaces.
+type change struct {
+	key   string
+	value []byte // nil = delete
+	rev   int64
+}
+
+// endpointNetworksLocked returns the networks on which endpoints of ours are, or
+// are wanted.
+func (k *Keeper) endpointNetworksLocked() map[string]bool {
+	out := maps.Clone(k.networks)
+	for _, e := range k.wanted {
+		out[e.Network] = true
+	}
+	return out
+}
+
+// repairEndpoints brings the endpoints in the store to what is wanted.
+func (k *Keeper) repairEndpoints(ctx context.Context) error {
+	k.mu.Lock()
+	known := k.wanted != nil
+	networks := slices.Sorted(maps.Keys(k.endpointNetworksLocked()))
+	maps.DeleteFunc(k.orphans, func(key string, _ int64) bool { _, ok := k.wanted[key]; return !ok })
+	k.mu.Unlock()
+	if !known {
+		return nil
+	}
+	var errs []error
+	for _, n := range networks {
+		err := k.repairNetworkEndpoints(ctx, n)
+		errs = append(errs, err)
+		if errors.Is(err, store.ErrUnavailable) || errors.Is(err, errNoLease) {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (k *Keeper) repairNetworkEndpoints(ctx context.Context, network string) error {
+	puts, deletes, err := k.endpointChanges(network)
+	errs := []error{err}
+	for batch := range slices.Chunk(deletes, maxBatch) {
+		errs = append(errs, k.writeEndpoints(ctx, network, 0, batch))
+	}
+	// By the creation of the network that each endpoint's subnet was taken in.
+	for _, created := range slices.Sorted(maps.Keys(puts)) {
+		errs = append(errs, k.putEndpoints(ctx, network, created, puts[created]))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return k.leaveNetwork(network)
+}
+
+// endpointChanges compares what is wanted on a network with what is known to be
+// in the store. The puts come by the network's CreateRevision, 0 = whatever the
+// network is now.
+func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, deletes []change, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	puts = map[int64][]change{}
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(k.wanted)) {
+		e := k.wanted[key]
+		if e.Network != network {
+			continue
+		}
+		created := k.createdLocked(e)
+		if at, ok := k.orphans[key]; ok && at == created {
+			continue
+		}
+		value, err := store.EncodeEndpoint(e)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		rec, exists := k.known.records[key]
+		if exists && rec.Lease == k.owner.id && bytes.Equal(rec.Value, value) {
+			continue
+		}
+		puts[created] = append(puts[created], change{key, value, rec.ModRev})
+	}
+	prefix := []string{store.HostEndpointsPrefix(network, k.self.ID)}
+	for _, key := range slices.Sorted(maps.Keys(k.known.records)) {
+		if _, ok := k.wanted[key]; !ok && covered(key, prefix) {
+			deletes = append(deletes, change{key, nil, k.known.revision(key)})
+		}
+	}
+	return puts, deletes, errors.Join(errs...)
+}
+
+// createdLocked returns the CreateRevision of the network that the endpoint's
+// addresses belong to; 0 if none of our subnets holds them.
+func (k *Keeper) createdLocked(e cluster.Endpoint) int64 {
+	for _, r := range k.rows {
+		if r.Network != e.Network {
+			continue
+		}
+		for _, a := range e.Addrs {
+			if r.Prefix.Contains(a) {
+				return r.Created
+			}
+		}
+	}
+	return 0
+}
+
+// putEndpoints writes endpoints of the network created at that revision.
+func (k *Keeper) putEndpoints(ctx context.Context, network string, created int64, changes []change) error {
+	if err := k.joinNetwork(network); err != nil {
+		return err
+	}
+	exact := created
+	if exact == 0 {
+		rec, exists, err := k.get(ctx, store.NetworkKey(network))
+		if err != nil {
+			return err
+		}
+		if !exists {
+			k.orphan(created, changes)
+			return nil
+		}
+		exact = rec.CreateRev
+	}
+	for batch := range slices.Chunk(changes, maxBatch) {
+		err := k.writeEndpoints(ctx, network, exact, batch)
+		if errors.Is(err, store.ErrConflict) {
+			return k.explain(ctx, network, created, exact, changes, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// explain finds out whether a write failed because its network is gone: then
+// its endpoints must not come back with a later network of the same name.
+// Otherwise a record has changed, and the next pass compares again.
+func (k *Keeper) explain(ctx context.Context, network string, created, exact int64, changes []change, cause error) error {
+	rec, exists, err := k.get(ctx, store.NetworkKey(network))
+	if err != nil {
+		return err
+	}
+	if exists && rec.CreateRev == exact {
+		return cause
+	}
+	k.orphan(created, changes)
+	return nil
+}
+
+// orphan notes that the network of these endpoints is gone.
+func (k *Keeper) orphan(created int64, changes []change) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range changes {
+		k.orphans[c.key] = created
+	}
+}
+
+// writeEndpoints makes the changes in one transaction, if the network still is
+// the one created at that revision (0 = does not matter).
+func (k *Keeper) writeEndpoints(ctx context.Context, network string, created int64, changes []change) error {
+	k.mu.Lock()
+	lease := k.owner.id
+	k.mu.Unlock()
+	var conds []store.Cond
+	var writes []store.Write
+	if created != 0 {
+		conds = append(conds, store.CreatedAt(store.NetworkKey(network), created))
+	}
+	for _, c := range changes {
+		conds = append(conds, store.Unchanged(c.key, c.rev))
+		if c.value == nil {
+			writes = append(writes, store.Delete(c.key))
+		} else {
+			writes = append(writes, store.Put(c.key, c.value, lease))
+		}
+	}
+	if _, err := k.write(ctx, conds, writes); err != nil {
+		return fmt.Errorf("publish endpoints of network %s: %w", network, k.leased(err))
+	}
+	return nil
+}
+
+// joinNetwork notes on the disk that endpoints of ours are on a network, so that
+// a later run looks for them there.
+func (k *Keeper) joinNetwork(network string) error {
+	k.mu.Lock()
+	known := k.networks[network]
+	k.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := k.disk.putNetwork(network); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.networks[network] = true
+	k.mu.Unlock()
+	return nil
+}
+
+// leaveNetwork forgets a network on which none is wanted and none is left.
+func (k *Keeper) leaveNetwork(network string) error {
+	k.mu.Lock()
+	known := k.networks[network]
+	for _, e := range k.wanted {
+		known = known && e.Network != network
+	}
+	k.mu.Unlock()
+	if !known {
+		return nil
+	}
+	if err := k.disk.deleteNetwork(network); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	delete(k.networks, network)
+	k.mu.Unlock()
+	return nil
+}

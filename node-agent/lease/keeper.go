@@ -1,0 +1,217 @@
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/store"
+)
+
+// State says how sure a host can be of a subnet.
+type State string
+
+// The states of a subnet.
+const (
+	// StateHeld: confirmed in the store, under a live ownership lease.
+	StateHeld State = "held"
+	// Pending: ours by our disk, but not confirmed yet in this run or since the
+	// ownership lease was lost. Whether it takes attachments, MayAttach says.
+	Pending State = "pending"
+	// Lost: another host has it, or its network is gone.
+	Lost State = "lost"
+)
+
+// Held is a subnet of this host.
+type Held struct {
+	cluster.Lease
+	State          State
+	NetworkCreated int64 // CreateRevision of the network that it was taken in
+}
+
+// The causes of refusals.
+var (
+	// ErrFenced: the host could not renew for the whole ownership time, and its
+	// subnets are not confirmed again yet.
+	ErrFenced = errors.New("subnets not confirmed by the store")
+	// ErrIdentity: another agent runs under this host's ID, or another host has
+	// this one's underlay address.
+	ErrIdentity = errors.New("identity in conflict")
+	// ErrNetworkGone: the network, or that pool of it, no longer exists.
+	ErrNetworkGone = errors.New("network gone")
+)
+
+// Config is what a Keeper is made of. All but Log and Changed must be set.
+type Config struct {
+	KV   store.KV
+	DB   *bbolt.DB    // the bucket "lease" in it is the Keeper's
+	Self cluster.Host // ID, Name, Underlay, VXLANPort, Version …
+	// BootID is the kernel's identity of this boot; Instance is the process's.
+	BootID, Instance string
+	// SessionTTL is how long after its death a host counts as up (15 s if zero),
+	// OwnershipTTL how long it keeps its subnets without the store (24 h if zero).
+	SessionTTL, OwnershipTTL time.Duration
+	// Elapsed is a clock that never goes back and counts suspend: see [Boottime].
+	Elapsed func() time.Duration
+	Log     *slog.Logger
+	// Changed is called when what Held or Status return has changed. It is only
+	// a wake, and must not block.
+	Changed func()
+}
+
+// Keeper keeps this host's records in the store. Open makes one, Run runs it;
+// all methods are safe for concurrent use.
+type Keeper struct {
+	cfg  Config
+	disk disk
+	log  *slog.Logger
+	// turn is held by whoever writes to the store: Run's pass, Take or Release.
+	turn chan struct{}
+	wake chan struct{}
+	loop loopState // of the holder of turn
+
+	mu    sync.Mutex // guards all below, never held over I/O to the store
+	self  cluster.Host
+	rows  map[string]row // this host's subnets, by key in the store
+	known *mirror        // what the store holds under our prefixes
+	owner ownership
+	place place
+	// wanted endpoints by key; nil until the first SetEndpoints: what an earlier
+	// process published stays until we know better.
+	wanted   map[string]cluster.Endpoint
+	networks map[string]bool  // on which endpoints of ours may be in the store
+	orphans  map[string]int64 // by key: endpoints whose network, as of that CreateRevision, is gone
+	invalid  []cluster.Problem
+	applied  int64
+	reported []cluster.Problem
+	link     connection
+	shown    view // as of the last call of Changed
+}
+
+// row is a subnet of this host.
+type row struct {
+	diskSubnet
+	revision  int64
+	confirmed bool   // in the store, under the lease that we renew now
+	lost      string // why it is not ours any more
+	blocked   bool   // lost, though its key may be free
+	gone      bool   // the network no longer exists
+}
+
+func (r row) settled() bool { return r.confirmed || r.lost != "" || r.gone }
+
+// Open reads from the disk what this host held. It does not use the network.
+func Open(cfg Config) (*Keeper, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
+	if cfg.SessionTTL == 0 {
+		cfg.SessionTTL = 15 * time.Second
+	}
+	if cfg.OwnershipTTL == 0 {
+		cfg.OwnershipTTL = 24 * time.Hour
+	}
+	if _, err := cluster.ParseHostID(string(cfg.Self.ID)); err != nil {
+		return nil, err
+	}
+	if err := store.CheckID(cfg.Instance); err != nil {
+		return nil, fmt.Errorf("check instance: %w", err)
+	}
+	d := disk{db: cfg.DB}
+	c, err := d.load()
+	if err != nil {
+		return nil, err
+	}
+	k := &Keeper{
+		cfg: cfg, disk: d, log: cfg.Log,
+		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		self: cfg.Self, rows: map[string]row{}, known: newMirror(), owner: recall(cfg, c.ownership),
+		networks: c.networks, orphans: map[string]int64{}, link: connection{since: time.Now()},
+	}
+	for key, s := range c.subnets {
+		k.rows[key] = row{diskSubnet: s}
+	}
+	k.shown = k.viewLocked()
+	return k, nil
+}
+
+// Held returns this host's subnets, by network and prefix.
+func (k *Keeper) Held() []Held {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.heldLocked()
+}
+
+func (k *Keeper) heldLocked() []Held {
+	sure := k.place.incumbent && !k.fencedLocked()
+	var out []Held
+	for _, r := range k.rows {
+		if r.Phase != phaseHeld {
+			continue
+		}
+		h := Held{
+			Lease: cluster.Lease{Network: r.Network, Prefix: r.Prefix, Host: k.self.ID, Revision: r.revision},
+			State: Pending, NetworkCreated: r.Created,
+		}
+		switch {
+		case r.lost != "" || r.gone:
+			h.State = Lost
+		case r.confirmed && sure:
+			h.State = StateHeld
+		}
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b Held) int { return compareLeases(a.Lease, b.Lease) })
+	return out
+}
+
+// SetHost replaces what is published about this host. Its ID cannot change.
+func (k *Keeper) SetHost(h cluster.Host) {
+	h.ID = k.cfg.Self.ID
+	k.mu.Lock()
+	k.self = h
+	k.mu.Unlock()
+	k.poke()
+}
+
+// SetEndpoints replaces the set of this host's endpoints in the store. Each
+// needs a subnet of its network; one whose network is gone is left out and
+// reported as a problem.
+func (k *Keeper) SetEndpoints(endpoints []cluster.Endpoint) {
+	wanted := make(map[string]cluster.Endpoint, len(endpoints))
+	for _, e := range endpoints {
+		e.Host = k.cfg.Self.ID
+		wanted[store.EndpointKey(e.Network, e.Host, e.ID)] = e
+	}
+	k.mu.Lock()
+	k.wanted = wanted
+	k.mu.Unlock()
+	k.poke()
+}
+
+// SetReport replaces what the session says: the revision of the store up to
+// which the host has done all that it wants, and what is wrong. Problems go out
+// within a second, the revision alone within five.
+func (k *Keeper) SetReport(applied int64, problems []cluster.Problem) {
+	k.mu.Lock()
+	k.applied, k.reported = applied, slices.Clone(problems)
+	k.mu.Unlock()
+	k.poke()
+}
+
+// poke wakes Run.
+func (k *Keeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
