@@ -15,7 +15,7 @@ COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(s
 STAMP   := github.com/ovlnet/ovl/internal/telemetry
 LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
 
-BINARIES := ./controller/cmd/ovl-controller ./node-agent/cmd/ovl-agent ./node-agent/cmd/ovl-cni ./ovlctl
+BINARIES := ./controller/cmd/ovl-controller ./node-agent/cmd/ovl-agent $(wildcard ./node-agent/cmd/ovl-cni) ./ovlctl
 
 TOOL          := go tool -modfile=$(CURDIR)/tools/go.mod
 GOLANGCI_LINT ?= $(TOOL) golangci-lint
