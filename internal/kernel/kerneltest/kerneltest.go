@@ -8,6 +8,7 @@
 package kerneltest
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -62,9 +63,17 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"namespace vanishes", testNamespaceVanishes},
 		{"facts of the host", testFacts},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // Linux waits more than it works
+			c.test(t, open(t))
+		})
 	}
-	t.Run("crash anywhere", func(t *testing.T) { testCrash(t, open) })
+	for shard := range crashShards {
+		t.Run(fmt.Sprintf("crash anywhere, %d of %d", shard+1, crashShards), func(t *testing.T) {
+			t.Parallel()
+			testCrash(t, open(t), shard)
+		})
+	}
 }
 
 // observe returns the rows of the host and of namespaces.

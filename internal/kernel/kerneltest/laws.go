@@ -78,13 +78,25 @@ func testUninstall(t *testing.T, h Harness) {
 	}
 }
 
+// crashShards is how many hosts share the places to crash at.
+const crashShards = 4
+
 // testCrash: an agent that stops after any number of operations, and starts
 // again, arrives. One that stops half-way through uninstalling does too.
-func testCrash(t *testing.T, open func(*testing.T) Harness) {
-	h := open(t)
+func testCrash(t *testing.T, h Harness, shard int) {
 	a := h.Namespace(t)
 	none := zero(t, h)
 	want := world(a)
+	for k := range want.Chains { // each costs Linux several processes, so only a few
+		if k.FirewallOf != "filter" || k.Name == "OVL-EMPTY" {
+			want.Delete(k)
+		}
+	}
+	for k := range want.Jumps {
+		if k.FirewallOf != "filter" {
+			want.Delete(k)
+		}
+	}
 	for _, s := range []dataplane.Sysctl{sysctl("net/ipv4/ip_forward", "1"), sysctl("net/ipv6/conf/all/forwarding", "1")} {
 		none.Add(s)
 	}
@@ -92,7 +104,7 @@ func testCrash(t *testing.T, open func(*testing.T) Harness) {
 	if steps < 30 {
 		t.Fatalf("the world takes %d operations; want a real one", steps)
 	}
-	for n := range steps {
+	for n := shard; n < steps; n += crashShards {
 		pass(t, h, none, -1, a)
 		pass(t, h, want, n, a)
 		settle(t, h, want, a)
