@@ -73,7 +73,11 @@ func Dial(cfg Config) (*Store, error) {
 		MaxCallRecvMsgSize:   maxReceive,
 		MaxUnaryRetries:      retries,
 		Logger:               ZapLogger(cfg.Log),
-		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(connect)},
+		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(connect),
+			grpc.WithChainUnaryInterceptor(noteUnary),
+			grpc.WithChainStreamInterceptor(noteStream),
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("dial etcd: %w", err)

@@ -14,6 +14,13 @@ import (
 	"github.com/ovlnet/ovl/internal/store"
 )
 
+// begin gives a call its own deadline.
+func (s *Store) begin(ctx context.Context) (call context.Context, why *cause, cancel context.CancelFunc) {
+	call, why = withCause(ctx)
+	call, cancel = context.WithTimeout(call, s.timeout)
+	return call, why, cancel
+}
+
 // maxRanges is how many prefixes one request asks for; etcd allows 128
 // operations by default.
 const maxRanges = 100
@@ -21,14 +28,14 @@ const maxRanges = 100
 // Range implements [store.KV]: one request, or several at one revision where
 // there are very many prefixes.
 func (s *Store) Range(ctx context.Context, prefixes ...string) (store.Page, error) {
-	call, cancel := context.WithTimeout(ctx, s.timeout)
+	call, why, cancel := s.begin(ctx)
 	defer cancel()
 	var page store.Page
 	prefixes = store.Outermost(prefixes)
 	for {
 		n := min(len(prefixes), maxRanges)
 		if err := s.rangeChunk(call, prefixes[:n], &page); err != nil {
-			return store.Page{}, wrap(ctx, "read records", err)
+			return store.Page{}, wrap(ctx, "read records", why.because(err))
 		}
 		if prefixes = prefixes[n:]; len(prefixes) == 0 {
 			return page, nil
@@ -73,7 +80,7 @@ func record(kv *mvccpb.KeyValue) store.Record {
 // Txn implements [store.KV]. After [store.ErrUnavailable] the writes may have
 // been made or not: only reading tells.
 func (s *Store) Txn(ctx context.Context, conds []store.Cond, writes []store.Write) (int64, error) {
-	call, cancel := context.WithTimeout(ctx, s.timeout)
+	call, why, cancel := s.begin(ctx)
 	defer cancel()
 	cmps := make([]clientv3.Cmp, 0, len(conds))
 	for _, c := range conds {
@@ -85,7 +92,7 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, writes []store.Writ
 	}
 	resp, err := s.client.Txn(call).If(cmps...).Then(ops...).Commit()
 	if err != nil {
-		return 0, wrap(ctx, "write records", err)
+		return 0, wrap(ctx, "write records", why.because(err))
 	}
 	if !resp.Succeeded {
 		return 0, fmt.Errorf("write records: %w", store.ErrConflict)
@@ -119,34 +126,34 @@ func operation(w store.Write) clientv3.Op {
 
 // Grant implements [store.KV].
 func (s *Store) Grant(ctx context.Context, ttl time.Duration) (store.LeaseID, error) {
-	call, cancel := context.WithTimeout(ctx, s.timeout)
+	call, why, cancel := s.begin(ctx)
 	defer cancel()
 	seconds := int64((ttl + time.Second - 1) / time.Second)
 	resp, err := s.client.Grant(call, max(seconds, 1))
 	if err != nil {
-		return 0, wrap(ctx, "grant lease", err)
+		return 0, wrap(ctx, "grant lease", why.because(err))
 	}
 	return store.LeaseID(resp.ID), nil
 }
 
 // KeepAlive implements [store.KV].
 func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration, error) {
-	call, cancel := context.WithTimeout(ctx, s.timeout)
+	call, why, cancel := s.begin(ctx)
 	defer cancel()
 	resp, err := s.client.KeepAliveOnce(call, clientv3.LeaseID(id))
 	if err != nil {
-		return 0, wrap(ctx, "renew lease", err)
+		return 0, wrap(ctx, "renew lease", why.because(err))
 	}
 	return time.Duration(resp.TTL) * time.Second, nil
 }
 
 // Revoke implements [store.KV].
 func (s *Store) Revoke(ctx context.Context, id store.LeaseID) error {
-	call, cancel := context.WithTimeout(ctx, s.timeout)
+	call, why, cancel := s.begin(ctx)
 	defer cancel()
 	_, err := s.client.Revoke(call, clientv3.LeaseID(id))
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return nil
 	}
-	return wrap(ctx, "revoke lease", err)
+	return wrap(ctx, "revoke lease", why.because(err))
 }
