@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// The tests run the real program: this test binary, when asked to be it.
+const beEnv = "OVL_TEST_BE_CONTROLLER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beEnv) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), beEnv+"=1")
+	return cmd
+}
+
+// freeAddr returns an address on loopback that was free a moment ago.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// process is a running controller.
+type process struct {
+	cmd  *exec.Cmd
+	conn *grpc.ClientConn
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+// start runs a controller and returns when it said READY to its NOTIFY_SOCKET,
+// as systemd would wait for it.
+func start(t *testing.T, listen string, args ...string) *process {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ovl") // t.TempDir is too long for a socket's name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	p := &process{cmd: command(t, append([]string{"--listen", listen}, args...)...)}
+	p.cmd.Env = append(p.cmd.Env, "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	drained := make(chan struct{})
+	go func() { defer close(drained); p.collect(stderr, socket) }()
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait(); <-drained })
+	msg := make([]byte, 64)
+	n, err := socket.Read(msg)
+	if err != nil || string(msg[:n]) != "READY=1" {
+		t.Fatalf("notified %q, %v; log:\n%s", msg[:n], err, p.text())
+	}
+	if p.conn, err = grpc.NewClient(listen, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.conn.Close() })
+	return p
+}
+
+// collect keeps the log; a controller that ends wakes whoever waits for READY.
+func (p *process) collect(stderr io.Reader, socket io.Closer) {
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		p.mu.Lock()
+		fmt.Fprintln(&p.log, lines.Text())
+		p.mu.Unlock()
+	}
+	_ = socket.Close()
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+// stop sends the signal and fails unless the controller ends well in time.
+func (p *process) stop(t *testing.T, sig os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("ended with %v; log:\n%s", err, p.text())
+		}
+	case <-time.After(stopTimeout + 10*time.Second):
+		t.Fatalf("did not stop; log:\n%s", p.text())
+	}
+}
+
+func TestServeStopRestart(t *testing.T) {
+	listen, etcd, dir, ctx := freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), "made"), t.Context()
+	p := start(t, listen, "--etcd-listen", etcd, "--data-dir", dir)
+	if text := p.text(); strings.Count(text, "loopback only") != 1 {
+		t.Errorf("log does not say once who can reach it:\n%s", text)
+	}
+	networks := ovlv1.NewNetworkServiceClient(p.conn)
+	made, err := networks.CreateNetwork(ctx, &ovlv1.CreateNetworkRequest{Name: "blue"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	health, err := grpc_health_v1.NewHealthClient(p.conn).Watch(ctx, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		h, err := health.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING {
+			break
+		}
+	}
+	// A second controller shares the store of the first.
+	second := start(t, freeAddr(t), "--etcd", "http://"+etcd)
+	st, err := ovlv1.NewControllerServiceClient(second.conn).GetStatus(ctx, &ovlv1.GetStatusRequest{})
+	if err != nil || !st.GetEtcdHealthy() || st.GetEtcdEmbedded() || st.GetNetworks() != 1 {
+		t.Errorf("status of the second: %v, %v", st, err)
+	}
+	second.stop(t, os.Interrupt)
+
+	watch, err := networks.WatchNetworks(ctx, &ovlv1.WatchRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	p.stop(t, syscall.SIGTERM)
+	for err == nil {
+		_, err = watch.Recv()
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("the watch ended with %v, want UNAVAILABLE", err)
+	}
+
+	p = start(t, listen, "--etcd-listen", etcd, "--data-dir", dir)
+	got, err := ovlv1.NewNetworkServiceClient(p.conn).GetNetwork(ctx, &ovlv1.GetNetworkRequest{Name: "blue"})
+	if err != nil || got.GetVni() != made.GetVni() || got.GetRevision() != made.GetRevision() {
+		t.Errorf("after a restart: %v, %v; want %v", got, err, made)
+	}
+	// Killed without a word, it starts again on its data as well.
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait()
+	p = start(t, listen, "--etcd-listen", etcd, "--data-dir", dir)
+	if _, err := ovlv1.NewNetworkServiceClient(p.conn).GetNetwork(ctx, &ovlv1.GetNetworkRequest{Name: "blue"}); err != nil {
+		t.Errorf("after a kill: %v", err)
+	}
+}
+
+func TestReflection(t *testing.T) {
+	p := start(t, freeAddr(t), "--etcd-listen", "127.0.0.1:0", "--data-dir", t.TempDir())
+	s, err := grpc_reflection_v1.NewServerReflectionClient(p.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(&grpc_reflection_v1.ServerReflectionRequest{MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{}}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(resp.GetListServicesResponse().GetService())
+	for _, name := range []string{"NetworkService", "HostService", "SubnetService", "EndpointService", "ControllerService", "grpc.health.v1.Health"} {
+		if !strings.Contains(got, name) {
+			t.Errorf("%s is not served: %s", name, got)
+		}
+	}
+}
+
+// Without its etcd a controller starts, says so, and answers what it can.
+func TestEtcdOutOfReach(t *testing.T) {
+	p, ctx := start(t, freeAddr(t), "--etcd", "http://"+freeAddr(t)), t.Context()
+	h, err := grpc_health_v1.NewHealthClient(p.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil || h.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("health %v, %v; want NOT_SERVING", h, err)
+	}
+	_, err = ovlv1.NewNetworkServiceClient(p.conn).ListNetworks(ctx, &ovlv1.ListNetworksRequest{})
+	if st := status.Convert(err); st.Code() != codes.Unavailable || !strings.Contains(st.Message(), "check that etcd runs") || strings.Contains(st.Message(), "\n") {
+		t.Errorf("answer %v, want UNAVAILABLE and what to do", err)
+	}
+	p.stop(t, syscall.SIGTERM)
+}
+
+func TestMistakes(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("log-levle: debug\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	used := t.TempDir()
+	start(t, freeAddr(t), "--etcd-listen", "127.0.0.1:0", "--data-dir", used)
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"address in use", []string{"--listen", busy.Addr().String()}, 1, "--listen"},
+		{"etcd address in use", []string{"--listen", "127.0.0.1:0", "--etcd-listen", busy.Addr().String(), "--data-dir", t.TempDir()}, 1, "--etcd-listen"},
+		{"data in use", []string{"--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--data-dir", used}, 1, "another process uses it"},
+		{"no directory", []string{"--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--data-dir", file + "/x"}, 1, "--data-dir"},
+		{"metrics in use", []string{"--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--metrics-listen", busy.Addr().String()}, 1, "--metrics-listen"},
+		{"etcd URL", []string{"--listen", "127.0.0.1:0", "--etcd", "ftp://x:1"}, 1, "want http or https"},
+		{"unknown flag", []string{"--colour"}, 2, "--colour"},
+		{"argument", []string{"now"}, 2, "now"},
+		{"bad listen", []string{"--listen", "6790"}, 2, "host:port"},
+		{"bad pool", []string{"--default-pool", "10.0.0.1/8"}, 2, "write 10.0.0.0/8"},
+		{"no pool", []string{"--default-pool", "ten"}, 2, "such as 10.64.0.0/10"},
+		{"bad length", []string{"--default-pool-length", "24"}, 2, "10 to 23"},
+		{"bad VNI", []string{"--first-vni", "0"}, 2, "16777215"},
+		{"both etcds", []string{"--etcd", "http://x:1", "--etcd-listen", ":1"}, 2, "only one of them"},
+		{"bad level", []string{"--log-level", "loud"}, 2, "debug, info"},
+		{"bad file", []string{"--config", file}, 2, "log-level"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			cmd := command(t, c.args...)
+			stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+			defer stop()
+			var out, errs bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &errs
+			_ = cmd.Run()
+			if code := cmd.ProcessState.ExitCode(); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			lines := strings.Split(strings.TrimSpace(errs.String()), "\n")
+			last := lines[len(lines)-1]
+			if !strings.HasPrefix(last, "ovl-controller: ") || !strings.Contains(last, c.want) {
+				t.Errorf("says %q, want one line with %q", last, c.want)
+			}
+			if c.code == 2 && (len(lines) != 1 || out.Len() > 0) {
+				t.Errorf("more than one line: %q %q", errs.String(), out.String())
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	out, err := command(t, "version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "ovl-controller ") || !strings.Contains(string(out), "go1.") {
+		t.Errorf("version says %q, %v", out, err)
+	}
+}
