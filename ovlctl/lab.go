@@ -29,7 +29,7 @@ const defaultLab = "lab"
 
 func newLabCommand(o *options) *cobra.Command {
 	c := newNounCommand("lab", "Several hosts on this machine, to play and to test with", nil,
-		newLabUp(o), newLabList(o), newLabExec(o),
+		newLabUp(o), newLabList(o), newLabExec(),
 		newLabAct(o, "start", "Start what runs on a host", (*lab.Lab).Start),
 		newLabAct(o, "stop", "Stop what runs on a host, gracefully", (*lab.Lab).Stop),
 		newLabAct(o, "kill", "Kill what runs on a host, with SIGKILL", (*lab.Lab).Kill),
@@ -115,7 +115,7 @@ func newLabList(o *options) *cobra.Command {
 	}
 }
 
-func newLabExec(o *options) *cobra.Command {
+func newLabExec() *cobra.Command {
 	var name string
 	c := &cobra.Command{
 		Use:     "exec HOST -- COMMAND …",

@@ -96,7 +96,7 @@ func (k *keeper) launch(h *keptHost) error {
 	if h.running() {
 		return nil
 	}
-	log, err := os.OpenFile(h.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	log, err := os.OpenFile(h.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log of %s on %s: %w", h.daemon(), h.Name, err)
 	}
@@ -115,7 +115,7 @@ func (k *keeper) launch(h *keptHost) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(h.pidFile(), []byte(strconv.Itoa(h.runs.pid)+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(h.pidFile(), []byte(strconv.Itoa(h.runs.pid)+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write pid file on %s: %w", h.Name, err)
 	}
 	go h.forget(h.runs)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestDownLeavesNothing(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 2})
 	if l.record.Keeper == 0 || !l.Alive() {
 		t.Fatal("the lab that is up is not alive")
@@ -31,6 +32,7 @@ func TestDownLeavesNothing(t *testing.T) {
 }
 
 func TestACrashedLabIsNoticedAndReplaced(t *testing.T) {
+	t.Parallel()
 	root := shortDir(t)
 	l := up(t, Config{Hosts: 1, Bare: true, Root: root})
 	if _, err := Up(t.Context(), l.Config(), nil); !errors.Is(err, ErrExists) {
@@ -51,6 +53,7 @@ func TestACrashedLabIsNoticedAndReplaced(t *testing.T) {
 }
 
 func TestARecordOfAnotherProcessIsNotAlive(t *testing.T) {
+	t.Parallel()
 	started, err := startTime(os.Getpid())
 	must(t, err)
 	r := record{Keeper: os.Getpid(), Started: started}
@@ -64,6 +67,7 @@ func TestARecordOfAnotherProcessIsNotAlive(t *testing.T) {
 }
 
 func TestTheLabEndsWithWhoMadeIt(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 1, Bare: true})
 	pidfd, ok := l.record.keeper()
 	if !ok {
@@ -79,6 +83,7 @@ func TestTheLabEndsWithWhoMadeIt(t *testing.T) {
 }
 
 func TestUpThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 1, Bare: true}) // for its directory of binaries
 	c := l.Config()
 	c.Root, c.Bare, c.ControllerArgs = shortDir(t), false, []string{"--no-such-flag"}
@@ -92,6 +97,7 @@ func TestUpThatFailsLeavesNothing(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]Config{
 		"no hosts":       {},
 		"too many hosts": {Hosts: MaxHosts + 1},

@@ -15,7 +15,7 @@ import (
 // with the address that it comes from, until ctx ends. It is how a lab shows
 // whether somebody's address was translated on the way.
 func ServeEcho(ctx context.Context, address string) error {
-	l, err := listenEcho(address)
+	l, err := listenEcho(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -27,8 +27,8 @@ func ServeEcho(ctx context.Context, address string) error {
 	return nil
 }
 
-func listenEcho(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+func listenEcho(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +73,7 @@ func HoldHost(spec string) error {
 		return err
 	}
 	if s.Name == Outside {
-		l, err := listenEcho(fmt.Sprintf(":%d", EchoPort))
+		l, err := listenEcho(context.Background(), fmt.Sprintf(":%d", EchoPort))
 		if err != nil {
 			fmt.Fprintln(ready, err)
 			return err

@@ -6,10 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
 func TestHostsReachEachOtherAndOutsideSeesThem(t *testing.T) {
+	t.Parallel()
 	for _, ipv6 := range []bool{false, true} {
 		c := Config{Hosts: 3, IPv6: ipv6, MTU: 1400, Bare: true}
 		l := up(t, c)
@@ -31,6 +33,7 @@ func TestHostsReachEachOtherAndOutsideSeesThem(t *testing.T) {
 }
 
 func TestEachHostHasItsOwnDirectories(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 2, Bare: true})
 	for _, dir := range []string{"/run", "/run/ovl", "/var/lib/ovl", "/var/log/ovl", "/etc/netns", "/etc"} {
 		file := filepath.Join(dir, "lab-of-ovl")
@@ -50,6 +53,7 @@ func TestEachHostHasItsOwnDirectories(t *testing.T) {
 }
 
 func TestExecPassesTheExitCodeOn(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 1, Bare: true})
 	_, err := l.Exec(t.Context(), "h1", "sh", "-c", "echo why >&2; exit 7")
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 7 {
@@ -64,6 +68,7 @@ func TestExecPassesTheExitCodeOn(t *testing.T) {
 }
 
 func TestCutAndMend(t *testing.T) {
+	t.Parallel()
 	for _, ipv6 := range []bool{false, true} {
 		l := up(t, Config{Hosts: 2, IPv6: ipv6, Bare: true})
 		reaches := func(from, to string) bool {
@@ -72,14 +77,17 @@ func TestCutAndMend(t *testing.T) {
 		}
 		check := func(when string, want map[string]bool) {
 			t.Helper()
+			var all sync.WaitGroup
 			for to, want := range want {
-				if got := reaches("h1", to); got != want {
-					t.Errorf("%s: h1 reaches %s: %v, want %v", when, to, got, want)
-				}
-				if got := reaches(to, "h1"); got != want {
-					t.Errorf("%s: %s reaches h1: %v, want %v", when, to, got, want)
+				for _, pair := range [][2]string{{"h1", to}, {to, "h1"}} {
+					all.Go(func() {
+						if got := reaches(pair[0], pair[1]); got != want {
+							t.Errorf("%s: %s reaches %s: %v, want %v", when, pair[0], pair[1], got, want)
+						}
+					})
 				}
 			}
+			all.Wait()
 		}
 		must(t, l.Cut(t.Context(), "h1", false))
 		check("cut", map[string]bool{"h2": false, Control: false})
@@ -94,6 +102,7 @@ func TestCutAndMend(t *testing.T) {
 }
 
 func TestDaemonsStartStopAndDie(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 2})
 	pid := run(t, l, "h1", "cat", "/run/ovl/agent.pid")
 	run(t, l, "h1", "kill", "-0", pid)
@@ -117,6 +126,7 @@ func TestDaemonsStartStopAndDie(t *testing.T) {
 }
 
 func TestStartSaysWhyADaemonEnded(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 1})
 	must(t, l.Kill(t.Context(), "h1", Agent))
 	run(t, l, "h1", "rm", "-r", "/run/ovl")
@@ -128,6 +138,7 @@ func TestStartSaysWhyADaemonEnded(t *testing.T) {
 }
 
 func TestOrphansAreReaped(t *testing.T) {
+	t.Parallel()
 	l := up(t, Config{Hosts: 1, Bare: true})
 	// The shell ends before its child, which the keeper inherits.
 	pid := run(t, l, "h1", "sh", "-c", "sleep 0 >/dev/null 2>&1 & echo $!")

@@ -130,7 +130,7 @@ func up(t *testing.T, c Config) *Lab {
 // unix socket: 107 bytes in all, unix(7).
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ovl")
+	dir, err := os.MkdirTemp("", "ovl") //nolint:usetesting // t.TempDir is too long
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func hostMounts(s hostSpec) error {
 		return err
 	}
 	for _, d := range []string{"/run/ovl", "/run/netns", "/run/lock"} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+		if err := os.MkdirAll(d, 0o755); err != nil { //nolint:gosec // as on every host
 			return fmt.Errorf("make directory: %w", err)
 		}
 	}
@@ -61,11 +61,11 @@ func hostMounts(s hostSpec) error {
 // and those of files that are in dir.
 func layer(dir string, made []string, files map[string]string) error {
 	upper, work := filepath.Join(scratch, dir), filepath.Join(scratch, "work", dir)
-	if err := os.MkdirAll(work, 0o755); err != nil {
+	if err := os.MkdirAll(work, 0o700); err != nil {
 		return fmt.Errorf("make layer of %s: %w", dir, err)
 	}
 	for _, m := range append(made, ".") {
-		if err := os.MkdirAll(filepath.Join(upper, m), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(upper, m), 0o755); err != nil { //nolint:gosec // it becomes dir itself
 			return fmt.Errorf("make layer of %s: %w", dir, err)
 		}
 	}
@@ -73,7 +73,7 @@ func layer(dir string, made []string, files map[string]string) error {
 		if filepath.Dir(path) != dir {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(scratch, path), []byte(content), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(scratch, path), []byte(content), 0o644); err != nil { //nolint:gosec // everybody reads /etc/hosts
 			return fmt.Errorf("make layer of %s: %w", dir, err)
 		}
 	}
@@ -93,7 +93,7 @@ func layer(dir string, made []string, files map[string]string) error {
 // refuses (a container with parts of /sys masked) leaves the machine's.
 func mountSys() error {
 	const cgroup, aside = "/sys/fs/cgroup", scratch + "/cgroup"
-	if err := os.MkdirAll(aside, 0o755); err != nil {
+	if err := os.MkdirAll(aside, 0o700); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
 	kept := unix.Mount(cgroup, aside, "", unix.MS_BIND|unix.MS_REC, "") == nil

@@ -78,7 +78,7 @@ func (l *Lab) Mend(ctx context.Context, host string, fromEtcd bool) error {
 	return l.act(ctx, request{Verb: verbMend, Host: host, FromEtcd: fromEtcd})
 }
 
-// Status returns what goes on on each host.
+// Status returns what each host does.
 func (l *Lab) Status(ctx context.Context) ([]HostStatus, error) {
 	r, err := l.ask(ctx, request{Verb: verbList})
 	if err != nil {

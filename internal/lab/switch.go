@@ -61,7 +61,7 @@ func newUnderlay(c Config) (*underlay, error) {
 // a router would deliver what [underlay.apart] diverts to it.
 func noForwarding() error {
 	for _, path := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"} {
-		err := os.WriteFile(path, []byte("0"), 0o644)
+		err := os.WriteFile(path, []byte("0"), 0)
 		if err != nil && !os.IsNotExist(err) { // a kernel without IPv6
 			return fmt.Errorf("set %s: %w", path, err)
 		}

@@ -14,7 +14,7 @@ func TestAKilledAgentLosesNoPacket(t *testing.T) {
 	for range 3 {
 		for _, host := range l.Members() {
 			must(t, l.Kill(t.Context(), host, lab.Agent))
-			must(t, l.Lab.Start(t.Context(), host, lab.Agent))
+			must(t, l.Start(t.Context(), host, lab.Agent))
 		}
 		atRest(t, l)
 	}
@@ -43,7 +43,7 @@ func TestAnAgentKilledWhileAttachingArrives(t *testing.T) {
 		}
 		must(t, l.Kill(t.Context(), "h1", lab.Agent))
 		_ = cmd.Wait() // it may have succeeded, or not: both are right
-		must(t, l.Lab.Start(t.Context(), "h1", lab.Agent))
+		must(t, l.Start(t.Context(), "h1", lab.Agent))
 		atRest(t, l)
 		l.Do(t, "h1", "ovlctl", "rm", "-f", name)
 		atRest(t, l)

@@ -26,7 +26,7 @@ func TestEtcdAwayLosesNoPacket(t *testing.T) {
 	// A restarted agent plans from what is on its disk.
 	before := l.Dump(t, "h2")
 	must(t, l.Kill(t.Context(), "h2", lab.Agent))
-	must(t, l.Lab.Start(t.Context(), "h2", lab.Agent))
+	must(t, l.Start(t.Context(), "h2", lab.Agent))
 	labtest.Until(t, "h2 is at rest", func() error { return l.AtRest(t, "h2") })
 	if after := l.Dump(t, "h2"); after != before {
 		t.Errorf("h2 after a restart without etcd has\n%s\nwant\n%s", after, before)
@@ -41,7 +41,7 @@ func TestEtcdAwayLosesNoPacket(t *testing.T) {
 	// What is broken meanwhile comes back.
 	repair(t, l, "h2", "ip link del "+linkOf(t, l, "h2", "ovx"))
 	reaches(t, d, c)
-	must(t, l.Lab.Start(t.Context(), lab.Control, lab.Etcd))
+	must(t, l.Start(t.Context(), lab.Control, lab.Etcd))
 	ready(t, l)
 	atRest(t, l)
 	reaches(t, l.Sandbox(t, "h2", "e", "--network", "blue"), c)

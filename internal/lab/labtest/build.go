@@ -1,6 +1,7 @@
 package labtest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,22 +10,21 @@ import (
 	"testing"
 )
 
-// binariesEnv names a directory of binaries that are built already, as `make
-// test` does; without it the tests build them.
+// binariesEnv names a directory of binaries that are built already; without it
+// [Main] builds them and sets it.
 const binariesEnv = "OVL_BIN_DIR"
-
-// binaries is where the binaries of this test process are; [Main] sets it
-// before any test runs.
-var binaries string
 
 // Main builds the binaries, runs m's tests and exits with their code.
 func Main(m *testing.M) {
-	dir, remove, err := build()
+	dir, remove, err := build(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	binaries = dir
+	if err := os.Setenv(binariesEnv, dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	remove()
 	os.Exit(code)
@@ -38,12 +38,12 @@ var packages = map[string]string{
 }
 
 // build builds the binaries and returns where, and what removes them.
-func build() (dir string, remove func(), err error) {
+func build(ctx context.Context) (dir string, remove func(), err error) {
 	if dir := os.Getenv(binariesEnv); dir != "" {
 		dir, err := filepath.Abs(dir)
 		return dir, func() {}, err
 	}
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return "", nil, fmt.Errorf("find the module: %w", err)
 	}
@@ -52,7 +52,7 @@ func build() (dir string, remove func(), err error) {
 	}
 	remove = func() { _ = os.RemoveAll(dir) }
 	for name, pkg := range packages {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, name), pkg)
 		cmd.Dir = strings.TrimSpace(string(root))
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

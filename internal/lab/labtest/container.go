@@ -15,9 +15,9 @@ type Container struct {
 
 // Sandbox starts a sandbox on networks; more are further arguments of `ovlctl
 // run`, a command after "--" included.
-func (l *Lab) Sandbox(t testing.TB, host, name string, more ...string) Container {
-	t.Helper()
-	l.Run(t, host, append([]string{"ovlctl", "run", "-d", "--name", name}, more...)...)
+func (l *Lab) Sandbox(tb testing.TB, host, name string, more ...string) Container {
+	tb.Helper()
+	l.Run(tb, host, append([]string{"ovlctl", "run", "-d", "--name", name}, more...)...)
 	return Container{Lab: l, Host: host, Name: name}
 }
 
@@ -27,15 +27,15 @@ func (c Container) argv(args []string) []string {
 }
 
 // Do runs a command in the container and returns what it ended with.
-func (c Container) Do(t testing.TB, args ...string) Result {
-	t.Helper()
-	return c.Lab.Do(t, c.Host, c.argv(args)...)
+func (c Container) Do(tb testing.TB, args ...string) Result {
+	tb.Helper()
+	return c.Lab.Do(tb, c.Host, c.argv(args)...)
 }
 
 // Run runs a command in the container, which must succeed.
-func (c Container) Run(t testing.TB, args ...string) string {
-	t.Helper()
-	return c.Lab.Run(t, c.Host, c.argv(args)...)
+func (c Container) Run(tb testing.TB, args ...string) string {
+	tb.Helper()
+	return c.Lab.Run(tb, c.Host, c.argv(args)...)
 }
 
 // String names the container and its host.
@@ -43,14 +43,14 @@ func (c Container) String() string { return c.Name + "@" + c.Host }
 
 // Addrs returns the container's addresses on an interface that are not
 // link-local, as the kernel has them.
-func (c Container) Addrs(t testing.TB, link string) []netip.Addr {
-	t.Helper()
+func (c Container) Addrs(tb testing.TB, link string) []netip.Addr {
+	tb.Helper()
 	var links []struct {
 		AddrInfo []struct {
 			Local netip.Addr `json:"local"`
 		} `json:"addr_info"`
 	}
-	c.Lab.JSON(t, &links, c.Host, c.argv([]string{"ip", "-j", "address", "show", "dev", link})...)
+	c.Lab.JSON(tb, &links, c.Host, c.argv([]string{"ip", "-j", "address", "show", "dev", link})...)
 	var addrs []netip.Addr
 	for _, l := range links {
 		for _, a := range l.AddrInfo {
@@ -63,19 +63,19 @@ func (c Container) Addrs(t testing.TB, link string) []netip.Addr {
 }
 
 // Addr returns the container's only address on eth0.
-func (c Container) Addr(t testing.TB) netip.Addr {
-	t.Helper()
-	addrs := c.Addrs(t, "eth0")
+func (c Container) Addr(tb testing.TB) netip.Addr {
+	tb.Helper()
+	addrs := c.Addrs(tb, "eth0")
 	if len(addrs) != 1 {
-		t.Fatalf("addresses of %s on eth0: %v, want one", c, addrs)
+		tb.Fatalf("addresses of %s on eth0: %v, want one", c, addrs)
 	}
 	return addrs[0]
 }
 
 // Reaches sends a ping; the error says that it was not answered.
-func (c Container) Reaches(t testing.TB, to netip.Addr) error {
-	t.Helper()
-	if r := c.Do(t, "ping", "-n", "-c1", "-W2", to.String()); r.Code != 0 {
+func (c Container) Reaches(tb testing.TB, to netip.Addr) error {
+	tb.Helper()
+	if r := c.Do(tb, "ping", "-n", "-c1", "-W2", to.String()); r.Code != 0 {
 		return fmt.Errorf("%s does not reach %s: %s%s", c, to, r.Stdout, r.Stderr)
 	}
 	return nil

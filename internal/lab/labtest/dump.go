@@ -30,28 +30,28 @@ var volatile = regexp.MustCompile(`(?m)^\d+: |@if\d+|@[a-z0-9-]+:|link-netns \S+
 
 // Dump returns all that ovl may touch in the host's own namespace, sorted, and
 // without what changes by itself: equal dumps are equal states.
-func (l *Lab) Dump(t testing.TB, host string) string {
-	t.Helper()
-	return l.dump(t, host, "")
+func (l *Lab) Dump(tb testing.TB, host string) string {
+	tb.Helper()
+	return l.dump(tb, host, "")
 }
 
 // DumpNamespace is [Lab.Dump] of a named namespace on the host.
-func (l *Lab) DumpNamespace(t testing.TB, host, name string) string {
-	t.Helper()
-	return l.dump(t, host, "ip netns exec "+name+" ")
+func (l *Lab) DumpNamespace(tb testing.TB, host, name string) string {
+	tb.Helper()
+	return l.dump(tb, host, "ip netns exec "+name+" ")
 }
 
 // dump runs all commands in one shell: each entry of the lab costs more than
 // what is asked there.
-func (l *Lab) dump(t testing.TB, host, prefix string) string {
-	t.Helper()
+func (l *Lab) dump(tb testing.TB, host, prefix string) string {
+	tb.Helper()
 	const mark = "\x1e"
 	var script strings.Builder
 	script.WriteString("set -e\n")
 	for _, d := range dumps {
 		fmt.Fprintf(&script, "%s%s\nprintf '\\036'\n", prefix, d.command)
 	}
-	out := strings.Split(l.Run(t, host, "sh", "-c", script.String()), mark)
+	out := strings.Split(l.Run(tb, host, "sh", "-c", script.String()), mark)
 	var all strings.Builder
 	for i, d := range dumps {
 		fmt.Fprintf(&all, "# %s%s\n%s\n", prefix, d.command, strings.Join(stable(out[i], d.only), "\n"))
@@ -80,9 +80,9 @@ func stable(out, only string) []string {
 }
 
 // AtRest reports what the host's agent would change now, and nil if nothing.
-func (l *Lab) AtRest(t testing.TB, host string) error {
-	t.Helper()
-	r := l.Do(t, host, "ovlctl", "agent", "diff", "-o", "json")
+func (l *Lab) AtRest(tb testing.TB, host string) error {
+	tb.Helper()
+	r := l.Do(tb, host, "ovlctl", "agent", "diff", "-o", "json")
 	if r.Code != 0 {
 		return fmt.Errorf("agent diff on %s: exit code %d: %s", host, r.Code, r.Stderr)
 	}

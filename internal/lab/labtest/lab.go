@@ -23,12 +23,12 @@ type Lab struct {
 func Up(t *testing.T, c lab.Config) *Lab {
 	t.Helper()
 	// Short: the path of a unix socket in it has 107 bytes at most, unix(7).
-	root, err := os.MkdirTemp("", "ovl")
+	root, err := os.MkdirTemp("", "ovl") //nolint:usetesting // t.TempDir is too long
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
-	c.Root, c.BinDir, c.Tether = filepath.Join(root, "labs"), binaries, true
+	c.Root, c.BinDir, c.Tether = filepath.Join(root, "labs"), os.Getenv(binariesEnv), true
 	made, err := lab.Up(t.Context(), c, nil)
 	if err != nil {
 		lab.SkipIfForbidden(t, err)
@@ -53,11 +53,11 @@ type Result struct {
 }
 
 // Do runs a command on a host and returns what it ended with.
-func (l *Lab) Do(t testing.TB, host string, args ...string) Result {
-	t.Helper()
-	cmd, err := l.Command(t.Context(), host, args...)
+func (l *Lab) Do(tb testing.TB, host string, args ...string) Result {
+	tb.Helper()
+	cmd, err := l.Command(tb.Context(), host, args...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -66,37 +66,38 @@ func (l *Lab) Do(t testing.TB, host string, args ...string) Result {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		r.Code = exit.ExitCode()
 	} else if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
 // Run runs a command on a host, which must succeed, and returns what it wrote
 // to stdout, without the white space around it.
-func (l *Lab) Run(t testing.TB, host string, args ...string) string {
-	t.Helper()
-	r := l.Do(t, host, args...)
+func (l *Lab) Run(tb testing.TB, host string, args ...string) string {
+	tb.Helper()
+	r := l.Do(tb, host, args...)
 	if r.Code != 0 {
-		t.Fatalf("%s on %s: exit code %d: %s", strings.Join(args, " "), host, r.Code, strings.TrimSpace(r.Stderr))
+		tb.Fatalf("%s on %s: exit code %d: %s", strings.Join(args, " "), host, r.Code, strings.TrimSpace(r.Stderr))
 	}
 	return strings.TrimSpace(r.Stdout)
 }
 
 // JSON runs a command on a host, which must succeed, and decodes its stdout
 // into v. No output at all, as of `ip -j route` without routes, leaves v.
-func (l *Lab) JSON(t testing.TB, v any, host string, args ...string) {
-	t.Helper()
-	out := l.Run(t, host, args...)
+func (l *Lab) JSON(tb testing.TB, v any, host string, args ...string) {
+	tb.Helper()
+	out := l.Run(tb, host, args...)
 	if out == "" {
 		return
 	}
 	if err := json.Unmarshal([]byte(out), v); err != nil {
-		t.Fatalf("%s on %s: decode: %v: %s", strings.Join(args, " "), host, err, out)
+		tb.Fatalf("%s on %s: decode: %v: %s", strings.Join(args, " "), host, err, out)
 	}
 }
 
 // logDaemons logs the end of every daemon's log.
 func (l *Lab) logDaemons(t *testing.T) {
+	t.Helper()
 	for _, h := range l.Hosts() {
 		out, err := l.Exec(context.Background(), h.Name, "sh", "-c", "tail -n 25 /var/log/ovl/*.log")
 		if err == nil {

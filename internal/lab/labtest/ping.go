@@ -22,19 +22,19 @@ type Ping struct {
 
 // StartPing starts a ping in the container and returns when the first answer
 // has arrived, so that what follows happens to a stream that flows.
-func (c Container) StartPing(t testing.TB, to netip.Addr) *Ping {
-	t.Helper()
-	if err := c.Reaches(t, to); err != nil {
-		t.Fatal(err)
+func (c Container) StartPing(tb testing.TB, to netip.Addr) *Ping {
+	tb.Helper()
+	if err := c.Reaches(tb, to); err != nil {
+		tb.Fatal(err)
 	}
-	cmd, err := c.Lab.Command(t.Context(), c.Host, c.argv([]string{"ping", "-n", "-i", "0.01", to.String()})...)
+	cmd, err := c.Lab.Command(tb.Context(), c.Host, c.argv([]string{"ping", "-n", "-i", "0.01", to.String()})...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	p := &Ping{from: c, to: to, cmd: cmd}
 	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stdout
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
@@ -42,27 +42,27 @@ func (c Container) StartPing(t testing.TB, to netip.Addr) *Ping {
 // Stop ends the ping and returns how many of its packets were answered, and
 // which were not though a later one was. The very last may be on its way when
 // the ping ends: it is neither.
-func (p *Ping) Stop(t testing.TB) (answered int, lost []int) {
-	t.Helper()
+func (p *Ping) Stop(tb testing.TB) (answered int, lost []int) {
+	tb.Helper()
 	if err := lab.Interrupt(p.cmd); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_ = p.cmd.Wait() // ended by the interrupt: its words tell the rest
 	answered, lost = answers(p.stdout.String())
 	if answered == 0 {
-		t.Fatalf("ping from %s to %s: no answers in %q", p.from, p.to, p.stdout.String())
+		tb.Fatalf("ping from %s to %s: no answers in %q", p.from, p.to, p.stdout.String())
 	}
 	return answered, lost
 }
 
 // NoneLost ends the ping and fails the test if a packet was lost.
-func (p *Ping) NoneLost(t testing.TB) {
-	t.Helper()
-	answered, lost := p.Stop(t)
+func (p *Ping) NoneLost(tb testing.TB) {
+	tb.Helper()
+	answered, lost := p.Stop(tb)
 	if len(lost) > 0 {
-		t.Errorf("ping from %s to %s: lost %d of %d packets: %v", p.from, p.to, len(lost), answered+len(lost), lost)
+		tb.Errorf("ping from %s to %s: lost %d of %d packets: %v", p.from, p.to, len(lost), answered+len(lost), lost)
 	}
-	t.Logf("ping from %s to %s: %d answers, %d lost", p.from, p.to, answered, len(lost))
+	tb.Logf("ping from %s to %s: %d answers, %d lost", p.from, p.to, answered, len(lost))
 }
 
 var sequence = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)

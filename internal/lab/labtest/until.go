@@ -12,8 +12,8 @@ const patience = 30 * time.Second
 // Until asks until ready returns nil, and fails the test with the last error
 // if that takes too long. It returns how long it took. Other processes are all
 // that it is for: within one there is a channel to wait on.
-func Until(t testing.TB, what string, ready func() error) time.Duration {
-	t.Helper()
+func Until(tb testing.TB, what string, ready func() error) time.Duration {
+	tb.Helper()
 	began := time.Now()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -24,12 +24,12 @@ func Until(t testing.TB, what string, ready func() error) time.Duration {
 			return took
 		}
 		if took > patience {
-			t.Fatalf("wait until %s: still not after %v: %v", what, took.Round(time.Second), err)
+			tb.Fatalf("wait until %s: still not after %v: %v", what, took.Round(time.Second), err)
 		}
 		select {
 		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatalf("wait until %s: the test is over: %v", what, err)
+		case <-tb.Context().Done():
+			tb.Fatalf("wait until %s: the test is over: %v", what, err)
 		}
 	}
 }
