@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/ovlnet/ovl/internal/sandbox"
 )
@@ -49,7 +51,13 @@ func (o *options) remove(ctx context.Context, name string, force bool) error {
 			return err
 		}
 		// Also of one that was on no network: the attachment may be a leftover.
-		if err := cl.detach(ctx, name); err != nil {
+		err := cl.detach(ctx, name)
+		if force && status.Code(err) == codes.Unavailable {
+			// Its interfaces die with the namespace; the agent sees that it is gone.
+			o.say("sandbox %s: the agent does not answer; it will give the addresses back when it is up", name)
+			err = nil
+		}
+		if err != nil {
 			return cl.explain("remove sandbox "+name, err)
 		}
 		return s.Remove()

@@ -28,7 +28,8 @@ func (c *client) explain(what string, err error) error {
 	case codes.Unimplemented:
 		return codef(exitFailed, "%s: %s does not know this call; is its version older than this ovlctl?", what, c.who)
 	}
-	return codef(codeOf(s.Code()), "%s: %s", what, message(s))
+	// Servers too say what they were doing, often in the same words.
+	return codef(codeOf(s.Code()), "%s: %s", what, strings.TrimPrefix(message(s), what+": "))
 }
 
 // codeOf maps the status of a call to an exit code.

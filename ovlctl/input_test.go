@@ -1,0 +1,83 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// Every one of these is refused with one line before anybody is asked.
+func TestBadInput(t *testing.T) {
+	for line, want := range map[string]string{
+		"nonsense":                                              `no command "nonsense"; see ovlctl --help`,
+		"network nonsense":                                      `network: no command "nonsense"; see ovlctl network --help`,
+		"network ls surplus":                                    `network ls: "surplus" is too much; see ovlctl network ls --help`,
+		"network ls --nonsense":                                 `network ls: unknown flag: --nonsense; see ovlctl network ls --help`,
+		"network ls -o xml":                                     `--output "xml": want one of table, wide, json, yaml, name`,
+		"network ls --timeout -1s":                              `--timeout -1s: want more than zero`,
+		"network ls --controller a:b:c":                         `--controller "a:b:c": want HOST:PORT`,
+		"network ls --controller h:99999":                       `--controller "h:99999": want HOST:PORT`,
+		"network ls --config /nowhere/config.yaml":              `read configuration: open /nowhere/config.yaml: no such file or directory`,
+		"network create":                                        `network create: NAME is missing; see ovlctl network create --help`,
+		"network create b --driver tube":                        `--driver "tube": want one of overlay, bridge, macvlan`,
+		"network create b --label x":                            `--label "x": want KEY=VALUE`,
+		"network create b --label x=1 --label x=2":              `--label "x=2": x is given twice`,
+		"network create b --host-prefix 24 --host-prefix 64":    `--host-prefix: 2 given for 0 of --subnet`,
+		"network create b --host-prefix 129":                    `--host-prefix 129: want at most 128`,
+		"network update b":                                      `update network b: nothing to change; see ovlctl network update --help`,
+		"network rm":                                            `network rm: NAME is missing; see ovlctl network rm --help`,
+		"network rm b":                                          `remove network b: nobody to ask without a terminal; say --yes`,
+		"host rm h1":                                            `remove host h1: nobody to ask without a terminal; say --yes`,
+		"run --network blue":                                    `run: --name is missing; see ovlctl run --help`,
+		"run --name web":                                        `run: --network is missing; see ovlctl network ls`,
+		"run --name Web --network blue":                         `--name: name "Web": want 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit`,
+		"run --name ../x --network blue":                        `--name: name "../x": want 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit`,
+		"run --name web --network host":                         `--network host: not available in this version`,
+		"run --name web --network container:db":                 `--network container:db: not available in this version`,
+		"run --name web --network none --network blue":          `--network none: it does not go with other networks`,
+		"run --name web --network none --ip 10.0.0.1":           `--network none: there is no interface for --ip, --mac or --alias`,
+		"run --name web --network blue --ip 10.0.0.256":         `--ip "10.0.0.256": want an address such as 10.64.3.2`,
+		"run --name web --network blue --mac 01:00:00:00:00:01": `--mac "01:00:00:00:00:01": want a unicast address such as 02:4a:00:00:00:01`,
+		"run --name web --network blue --alias A":               `--alias: name "A": want 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit`,
+		"run --name web --network blue --dns x":                 `--dns "x": want an address`,
+		"run --name web --network blue --dns-search -":          `--dns-search "-": want a domain`,
+		"run --name web --network blue --add-host x":            `--add-host "x": want NAME:IP`,
+		"run --name web --network blue -p 80:80":                `--publish 80:80: publishing ports is not available in this version`,
+		"run --name web --network blue --rm":                    `--rm: it needs a command in the foreground`,
+		"exec":                                                  `exec: NAME COMMAND is missing; see ovlctl exec --help`,
+		"exec web --":                                           `exec: COMMAND is missing; see ovlctl exec --help`,
+		"exec ../x true":                                        `exec: name "../x": want 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit`,
+		"rm":                                                    `rm: NAME is missing; see ovlctl rm --help`,
+		"rm ../x":                                               `remove sandbox: name "../x": want 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit`,
+		"whois":                                                 `whois: VETH|IP|MAC|CONTAINER is missing; see ovlctl whois --help`,
+	} {
+		t.Run(line, func(t *testing.T) {
+			w := newWorld(t)
+			w.want(exitUsage, "", "ovlctl: "+want+"\n", strings.Fields(line)...)
+			if w.controller.last != nil || w.agent.request != nil {
+				t.Error("somebody was asked")
+			}
+			w.nothingLeft()
+		})
+	}
+}
+
+// Whatever a command line holds, the answer to it is no panic, and a refusal is
+// one line.
+func FuzzRunFlags(f *testing.F) {
+	f.Add("web", "blue", "10.64.3.2", "02:00:00:00:00:01", "db:10.0.0.1", "web.example")
+	f.Fuzz(func(t *testing.T, name, network, ip, mac, host, hostname string) {
+		flags := runFlags{name: name, networks: []string{network}, ips: []string{ip}, mac: mac, hosts: []string{host}, hostname: hostname}
+		spec, err := flags.spec(nil)
+		if err != nil {
+			return
+		}
+		for _, l := range spec.hosts {
+			if strings.ContainsAny(strings.Join(l.Names, ""), "\n\t #") {
+				t.Errorf("%q reaches /etc/hosts", l.Names)
+			}
+		}
+		if strings.ContainsAny(spec.hostname, "\n/ ") {
+			t.Errorf("hostname %q is accepted", spec.hostname)
+		}
+	})
+}
