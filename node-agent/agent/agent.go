@@ -68,7 +68,9 @@ type Config struct {
 	// PollFirewall is how often the firewall is read where its changes are not
 	// announced (iptables-legacy). Zero means never.
 	PollFirewall time.Duration
-	Log          *slog.Logger
+	// PassDone, if set, is told how long each pass took.
+	PassDone func(took time.Duration)
+	Log      *slog.Logger
 }
 
 // Agent is the loop of one host. New makes one, Run runs it.
@@ -93,6 +95,9 @@ type Agent struct {
 // New returns an Agent that has done nothing yet. underlay is the interface that
 // [UnderlayChoice.Resolve] chose at the start.
 func New(cfg Config, underlay plan.Underlay) *Agent {
+	if cfg.PassDone == nil {
+		cfg.PassDone = func(time.Duration) {}
+	}
 	if cfg.Relook == 0 {
 		cfg.Relook = 30 * time.Second
 	}
@@ -202,7 +207,9 @@ func (a *Agent) serve(ctx context.Context, full bool) {
 	if full {
 		scope = a.fullScope()
 	}
+	began := time.Now()
 	rep := a.pass(ctx, scope)
+	a.cfg.PassDone(time.Since(began))
 	if rep.Err != nil && ctx.Err() == nil {
 		// Nothing was learned: what should have been read still must be.
 		time.AfterFunc(jitter(200*time.Millisecond), func() { a.Wake(scope) })

@@ -142,7 +142,7 @@ func (a *Agent) publish(snapshot *cluster.Snapshot, res plan.Result, rep reconci
 			s.applied = snapshot.Revision
 		}
 	}
-	s.underlay = a.underlay
+	s.underlay, s.self = a.underlay, a.self
 	applied := s.applied
 	a.mu.Unlock()
 

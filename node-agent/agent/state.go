@@ -21,6 +21,24 @@ type state struct {
 	result   plan.Result
 	applied  int64
 	underlay plan.Underlay
+	self     cluster.Host
+}
+
+// Self returns this host as last published.
+func (a *Agent) Self() cluster.Host {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.last.self.ID == "" {
+		return a.cfg.Self
+	}
+	return a.last.self
+}
+
+// Healthy reports why the last pass could not read the kernel, or nil.
+func (a *Agent) Healthy(context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last.report.Err
 }
 
 // Snapshot returns the newest facts of the cluster; never nil.

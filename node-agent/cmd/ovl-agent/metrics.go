@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/reconcile"
+	"github.com/ovlnet/ovl/internal/telemetry"
+)
+
+// metered is a kernel whose operations are counted.
+type metered struct {
+	reconcile.Kernel
+	metrics *telemetry.Agent
+}
+
+func (m metered) Apply(ctx context.Context, op dataplane.Op) error {
+	err := m.Kernel.Apply(ctx, op)
+	result := "done"
+	if err != nil {
+		result = reconcile.ClassOf(err).String()
+	}
+	m.metrics.Ops.WithLabelValues(op.Row.Key().Table().String(), op.Verb.String(), result).Inc()
+	return err
+}
+
+// tellEvery is how old the gauges may be.
+const tellEvery = 2 * time.Second
+
+// tell keeps the gauges current until ctx is done.
+func (r *running) tell(ctx context.Context) error {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	var passes uint64
+	for {
+		s := r.loop.Status()
+		m := r.metrics
+		m.Passes.WithLabelValues(resultOf(s.Err, len(s.Outcomes))).Add(float64(s.Passes - passes))
+		passes = s.Passes
+		m.Rows.Set(float64(s.Wanted))
+		m.RowsNotDone.Reset()
+		for _, o := range s.Outcomes {
+			m.RowsNotDone.WithLabelValues(string(o.Condition)).Inc()
+		}
+		m.StoreConnected.Set(0)
+		if s.StoreConnected {
+			m.StoreConnected.Set(1)
+		}
+		m.Attachments.Set(float64(len(r.List())))
+		m.Subnets.Reset()
+		for _, h := range r.keeper.Held() {
+			m.Subnets.WithLabelValues(h.Network).Inc()
+		}
+		m.Problems.Reset()
+		for _, p := range append(s.Problems, r.keeper.Status().Problems...) {
+			m.Problems.WithLabelValues(string(p.Severity)).Inc()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func resultOf(err error, notDone int) string {
+	switch {
+	case err != nil:
+		return "unobserved"
+	case notDone > 0:
+		return "incomplete"
+	}
+	return "done"
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/telemetry"
+	"github.com/ovlnet/ovl/node-agent/agent"
+)
+
+// options are what the operator says.
+type options struct {
+	etcd         []string
+	name         string
+	link, addr   string
+	stateDir     string
+	socket       string
+	pidFile      string
+	vxlanPort    uint16
+	sessionTTL   time.Duration
+	ownershipTTL time.Duration
+	relook       time.Duration
+	telemetry    telemetry.Options
+}
+
+func (o *options) bind(root *cobra.Command) {
+	p := root.PersistentFlags()
+	p.StringVar(&o.stateDir, "state-dir", "/var/lib/ovl", "directory of the host's identity, leases and attachments")
+	p.StringVar(&o.socket, "socket", "/run/ovl/agent.sock", "unix socket on which ovlctl and the plugins ask the agent")
+	f := root.Flags()
+	f.StringSliceVar(&o.etcd, "etcd", []string{"http://127.0.0.1:6779"}, "URLs of etcd, that of a controller's embedded one included")
+	f.StringVar(&o.name, "name", "", "name of this host in the cluster (default: the hostname's first label)")
+	f.StringVar(&o.link, "underlay-interface", "", "interface that carries the tunnel (default: that of the default route)")
+	f.StringVar(&o.addr, "underlay-address", "", "address at which other hosts reach this one (default: the interface's first)")
+	f.Uint16Var(&o.vxlanPort, "vxlan-port", 4789, "UDP port of the tunnel; the same on all hosts")
+	f.StringVar(&o.pidFile, "pid-file", "/run/ovl/agent.pid", "where the agent writes its process ID; empty: nowhere")
+	f.DurationVar(&o.sessionTTL, "session-ttl", 15*time.Second, "how soon a host that fell silent counts as down")
+	f.DurationVar(&o.ownershipTTL, "ownership-ttl", 24*time.Hour, "how long a host that fell silent keeps its subnets")
+	f.DurationVar(&o.relook, "relook", 30*time.Second, "how often the whole kernel state is read again though nothing happened")
+	o.telemetry.Bind(f)
+}
+
+// host returns this host's name, checked.
+func (o *options) host() (string, error) {
+	name := o.name
+	if name == "" {
+		full, err := os.Hostname()
+		if err != nil {
+			return "", fmt.Errorf("read hostname: %w: give a name with --name", err)
+		}
+		name, _, _ = strings.Cut(strings.ToLower(full), ".")
+	}
+	if err := cluster.CheckName(name); err != nil {
+		return "", usage(fmt.Errorf("--name: %w", err))
+	}
+	return name, nil
+}
+
+func (o *options) check() error {
+	if len(o.etcd) == 0 {
+		return usage(fmt.Errorf("--etcd: want at least one URL, such as http://10.0.0.1:6779"))
+	}
+	for _, s := range o.etcd {
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return usage(fmt.Errorf("--etcd %q: want a URL such as http://10.0.0.1:6779", s))
+		}
+	}
+	if o.vxlanPort == 0 {
+		return usage(fmt.Errorf("--vxlan-port: want 1 to 65535"))
+	}
+	if o.sessionTTL < 2*time.Second || o.ownershipTTL < o.sessionTTL {
+		return usage(fmt.Errorf("--session-ttl %v, --ownership-ttl %v: want at least 2s, and ownership no shorter than the session", o.sessionTTL, o.ownershipTTL))
+	}
+	return nil
+}
+
+func (o *options) underlay() (agent.UnderlayChoice, error) {
+	c := agent.UnderlayChoice{Link: o.link}
+	if o.addr == "" {
+		return c, nil
+	}
+	a, err := netip.ParseAddr(o.addr)
+	if err != nil || a.Zone() != "" || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() {
+		return c, usage(fmt.Errorf("--underlay-address %q: want a unicast address of this host, such as 192.0.2.7", o.addr))
+	}
+	c.Addr = a.Unmap()
+	return c, nil
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// writePID writes this process's ID to path, if there is one, so that a whole
+// file is there or none.
+func writePID(path string) error {
+	if path == "" {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // holds the socket too, whose own mode guards it
+		return fmt.Errorf("write --pid-file: %w", err)
+	}
+	f, err := os.CreateTemp(dir, ".pid")
+	if err != nil {
+		return fmt.Errorf("write --pid-file: %w", err)
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // gone once it is in place
+	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Chmod(f.Name(), 0o644) //nolint:gosec // for everybody to read
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write --pid-file: %w", err)
+	}
+	return nil
+}
+
+// daemonReady tells systemd, if that started us (Type=notify), that the socket
+// answers.
+func daemonReady() (bool, error) { return daemon.SdNotify(false, daemon.SdNotifyReady) }

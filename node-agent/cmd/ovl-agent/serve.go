@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/kernel"
+	"github.com/ovlnet/ovl/internal/plan"
+	"github.com/ovlnet/ovl/internal/store"
+	"github.com/ovlnet/ovl/internal/store/etcd"
+	"github.com/ovlnet/ovl/internal/telemetry"
+	"github.com/ovlnet/ovl/node-agent/agent"
+	"github.com/ovlnet/ovl/node-agent/attach"
+	"github.com/ovlnet/ovl/node-agent/lease"
+)
+
+// serve runs the agent until ctx is done.
+func serve(ctx context.Context, o *options) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	name, err := o.host()
+	if err != nil {
+		return err
+	}
+	choice, err := o.underlay()
+	if err != nil {
+		return err
+	}
+	log, err := o.telemetry.Logger(os.Stderr)
+	if err != nil {
+		return usage(err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	db, id, err := openState(o.stateDir)
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // everything that matters is already synced
+	linux, err := kernel.New(kernel.Config{Log: log})
+	if err != nil {
+		return err
+	}
+	defer linux.Close() //nolint:errcheck // nothing is buffered
+	underlay, err := firstLook(ctx, linux, choice)
+	if err != nil {
+		return err
+	}
+	kv, err := etcd.Dial(etcd.Config{Endpoints: o.etcd, Log: log})
+	if err != nil {
+		return err
+	}
+	defer kv.Close() //nolint:errcheck // nothing is buffered
+
+	d := &program{o: o, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay}
+	d.self = cluster.Host{ID: id, Name: name, Underlay: underlay.Addrs, VXLANPort: o.vxlanPort, Version: telemetry.Version().Version}
+	log.Info("starting", "version", telemetry.Version().Version, "host", name, "id", id,
+		"underlay", underlay.Link, "address", underlay.Addrs[0], "mtu", underlay.MTU, "etcd", strings.Join(o.etcd, ","), "socket", o.socket)
+	if err := d.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	log.Info("stopped; the data path stays in place")
+	return nil
+}
+
+// openState opens what the host keeps on disk: its identity and its database.
+func openState(dir string) (*bbolt.DB, cluster.HostID, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", fmt.Errorf("open state: %w: run as root, or choose another --state-dir", err)
+	}
+	id, err := lease.LoadHostID(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	path := filepath.Join(dir, "agent.db")
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return nil, "", fmt.Errorf("open %s: another ovl-agent holds it: stop that one, or choose another --state-dir", path)
+	case err != nil:
+		return nil, "", fmt.Errorf("open %s: %w", path, err)
+	}
+	return db, id, nil
+}
+
+// firstLook reads the host once, to find the interface that carries the tunnel.
+func firstLook(ctx context.Context, k *kernel.Linux, choice agent.UnderlayChoice) (plan.Underlay, error) {
+	_, facts, err := k.Observe(ctx, dataplane.Scope{dataplane.Host: dataplane.Of(dataplane.TableLink, dataplane.TableAddr, dataplane.TableRoute)})
+	if err != nil {
+		return plan.Underlay{}, fmt.Errorf("read the host's network: %w", err)
+	}
+	return choice.Resolve(*facts.Host)
+}
+
+// program is the agent's rooms, wired together.
+type program struct {
+	o        *options
+	log      *slog.Logger
+	db       *bbolt.DB
+	linux    *kernel.Linux
+	kv       store.KV
+	self     cluster.Host
+	choice   agent.UnderlayChoice
+	underlay plan.Underlay
+}
+
+// rooms makes the rooms and lets each know of the ones that it needs.
+func (d *program) rooms() (*running, error) {
+	r := &running{reg: telemetry.NewRegistry()}
+	r.metrics = telemetry.NewAgent(r.reg)
+	wake := func() { r.loop.Wake(nil) } // the loop is made last, and woken by all
+
+	r.mirror = store.NewMirror(store.MirrorConfig{KV: d.kv, Log: d.log, Changed: wake})
+	var err error
+	r.keeper, err = lease.Open(lease.Config{
+		KV: d.kv, DB: d.db, Self: d.self, BootID: bootID(), Instance: instance(),
+		SessionTTL: d.o.sessionTTL, OwnershipTTL: d.o.ownershipTTL, Elapsed: lease.Boottime(), Log: d.log, Changed: wake,
+	})
+	if err != nil {
+		return nil, err
+	}
+	journal, err := attach.OpenJournal(d.db)
+	if err != nil {
+		return nil, err
+	}
+	checkNS, err := attach.NetNSCheck()
+	if err != nil {
+		return nil, err
+	}
+	r.loop = agent.New(agent.Config{
+		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: tmpMonitor{}, Cluster: r.mirror,
+		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(d.linux),
+		PassDone: func(took time.Duration) { r.metrics.PassSeconds.Observe(took.Seconds()) }, Log: d.log,
+	}, d.underlay)
+	r.Attachments = attach.New(attach.Config{
+		Self: d.self.ID, Journal: journal, Loop: r.loop, Subnets: r.keeper, NetNS: checkNS, Log: d.log,
+	})
+	return r, nil
+}
+
+// running is the rooms of a running agent. As the loop's Attachments it stands
+// for the attach room, which is made after the loop.
+type running struct {
+	*attach.Attachments
+	reg     *prometheus.Registry
+	metrics *telemetry.Agent
+	mirror  *store.Mirror
+	keeper  *lease.Keeper
+	loop    *agent.Agent
+}
+
+func (d *program) run(ctx context.Context) error {
+	r, err := d.rooms()
+	if err != nil {
+		return err
+	}
+	l, err := attach.Listen(d.o.socket)
+	if err != nil {
+		return err
+	}
+	defer l.Close() //nolint:errcheck // the server has closed it
+	if err := writePID(d.o.pidFile); err != nil {
+		return err
+	}
+	if d.o.pidFile != "" {
+		defer os.Remove(d.o.pidFile) //nolint:errcheck // a stale one names no ovl-agent
+	}
+	build := telemetry.Version()
+	about := attach.NewAgentService(r.Attachments, attach.Process{
+		Host: r.loop.Self, Version: build.Version, Commit: build.Commit, Started: time.Now(), StoreEndpoints: d.o.etcd,
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.mirror.Run(ctx) })
+	g.Go(func() error { return r.keeper.Run(ctx) })
+	g.Go(func() error { return r.loop.Run(ctx) })
+	g.Go(func() error { return attach.Serve(ctx, l, attach.NewService(r.Attachments), about) })
+	g.Go(func() error { return r.GiveBack(ctx, r.keeper.Release) })
+	g.Go(func() error { return r.tell(ctx) })
+	g.Go(func() error {
+		return telemetry.Serve(ctx, telemetry.Config{
+			Listen: d.o.telemetry.MetricsListen, Gatherer: r.reg, Log: d.log,
+			Live:  map[string]telemetry.Check{"loop": r.loop.Healthy},
+			Ready: map[string]telemetry.Check{"loop": r.loop.Healthy, "subnets": func(context.Context) error { return r.keeper.MayAttach() }},
+		})
+	})
+	if _, err := daemonReady(); err != nil {
+		d.log.Warn("systemd was not told that the agent is ready", "err", err)
+	}
+	return g.Wait()
+}
+
+// bootID returns the kernel's identity of this boot.
+func bootID() string {
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(raw))
+}
+
+// instance returns an identity of this process.
+func instance() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// pollOf returns how often the firewall must be read because its changes are
+// not announced: iptables-legacy has no notifications.
+func pollOf(k *kernel.Linux) time.Duration {
+	if k.Legacy() {
+		return 500 * time.Millisecond
+	}
+	return 0
+}
