@@ -42,7 +42,7 @@ demo: build need-lab ## three hosts on this machine: networks, containers, pings
 ##@ Work on it
 .PHONY: test
 test: build need-test ## all tests that run on one machine; no root needed
-	@go test $(TESTFLAGS) ./...
+	@OVL_BIN_DIR=$(CURDIR)/bin go test $(TESTFLAGS) ./...
 
 .PHONY: bench
 bench: build need-test ## what docs/benchmarks.md reports; as root, takes minutes
