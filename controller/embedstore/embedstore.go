@@ -49,7 +49,7 @@ func Start(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	addr, err := clientAddr(cfg.ClientAddr)
+	addr, err := clientAddr(ctx, cfg.ClientAddr)
 	if err != nil {
 		return nil, fmt.Errorf("start store: %w", err)
 	}
@@ -68,8 +68,9 @@ func Start(ctx context.Context, cfg Config) (*Store, error) {
 
 // clientAddr resolves what a person wrote and makes sure that it is free: etcd
 // would say so in many more words.
-func clientAddr(s string) (netip.AddrPort, error) {
-	l, err := net.Listen("tcp", s)
+func clientAddr(ctx context.Context, s string) (netip.AddrPort, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("listen on %s: %w", s, errors.Unwrap(err))
 	}

@@ -46,7 +46,7 @@ func (s *streams) intercept(srv any, stream grpc.ServerStream, _ *grpc.StreamSer
 // endable is a stream with a context that can be ended from this side.
 type endable struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // a stream has its context: gRPC's interface asks it for one
 }
 
 // Context implements [grpc.ServerStream].

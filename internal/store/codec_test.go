@@ -270,6 +270,7 @@ func TestVNICodec(t *testing.T) {
 // fuzzDecode: a decoder does not panic on anything, and what it takes it can
 // write, and reads back as the same.
 func fuzzDecode[T any](f *testing.F, key string, seed T, encode func(T) ([]byte, error), decode func(store.Record) (T, error)) {
+	f.Helper()
 	value, err := encode(seed)
 	if err != nil {
 		f.Fatal(err)

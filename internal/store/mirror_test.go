@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,12 +27,25 @@ type onlyTB struct{ rapid.TB }
 // end, and lists that fail.
 type faulty struct {
 	store.KV
-	lose, end, fail int // how many of the next ones
+	lose, end, fail faults
+}
+
+// faults counts how many of the next ones are to go wrong.
+type faults struct{ left atomic.Int32 }
+
+func (f *faults) add() { f.left.Add(1) }
+
+func (f *faults) take() bool {
+	for {
+		n := f.left.Load()
+		if n == 0 || f.left.CompareAndSwap(n, n-1) {
+			return n > 0
+		}
+	}
 }
 
 func (f *faulty) Range(ctx context.Context, prefixes ...string) (store.Page, error) {
-	if f.fail > 0 {
-		f.fail--
+	if f.fail.take() {
 		return store.Page{}, store.ErrUnavailable
 	}
 	return f.KV.Range(ctx, prefixes...)
@@ -44,12 +58,10 @@ func (f *faulty) Watch(ctx context.Context, prefix string, from int64) <-chan st
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for b := range f.KV.Watch(ctx, prefix, from) {
-			if f.lose > 0 {
-				f.lose--
+			if f.lose.take() {
 				continue
 			}
-			if f.end > 0 {
-				f.end--
+			if f.end.take() {
 				b = store.Batch{Err: store.ErrUnavailable}
 			}
 			select {
@@ -98,9 +110,9 @@ func TestMirrorLaw(t *testing.T) {
 				"compact":    func(*rapid.T) { s.Compact(s.Revision()) },
 				"down":       func(*rapid.T) { link.SetConnected(false) },
 				"up":         func(*rapid.T) { link.SetConnected(true) },
-				"lose":       func(*rapid.T) { kv.lose++ },
-				"end":        func(*rapid.T) { kv.end++ },
-				"fail":       func(*rapid.T) { kv.fail++ },
+				"lose":       func(*rapid.T) { kv.lose.add() },
+				"end":        func(*rapid.T) { kv.end.add() },
+				"fail":       func(*rapid.T) { kv.fail.add() },
 				"let settle": func(*rapid.T) { synctest.Wait() },
 				"let pass": func(rt *rapid.T) {
 					time.Sleep(time.Duration(rapid.IntRange(1, 5000).Draw(rt, "ms")) * time.Millisecond)
@@ -325,13 +337,13 @@ func TestMirrorAddPrefix(t *testing.T) {
 func TestMirrorFollowsRestoredStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, restored := mem.New(), mem.New()
-		swap := &swapped{KV: old}
+		swap := &swapped{KV: old, to: restored}
 		putNetwork(t, restored, "backup")
 		for range 5 {
 			putNetwork(t, old, "a", "b")
 		}
 		m, _ := run(t, swap, store.NetworksPrefix)
-		swap.KV = restored
+		swap.other.Store(true)
 		time.Sleep(2 * time.Hour) // the slow timer
 		synctest.Wait()
 		if snap, _ := m.Snapshot(); len(snap.Networks) != 1 {
@@ -345,7 +357,26 @@ func TestMirrorFollowsRestoredStore(t *testing.T) {
 	})
 }
 
-type swapped struct{ store.KV }
+// swapped is a store that is replaced by another one.
+type swapped struct {
+	store.KV
+	other atomic.Bool
+	to    store.KV
+}
+
+func (s *swapped) Range(ctx context.Context, prefixes ...string) (store.Page, error) {
+	if s.other.Load() {
+		return s.to.Range(ctx, prefixes...)
+	}
+	return s.KV.Range(ctx, prefixes...)
+}
+
+func (s *swapped) Watch(ctx context.Context, prefix string, from int64) <-chan store.Batch {
+	if s.other.Load() {
+		return s.to.Watch(ctx, prefix, from)
+	}
+	return s.KV.Watch(ctx, prefix, from)
+}
 
 func leases(n int) []store.Record {
 	records := make([]store.Record, 0, n)

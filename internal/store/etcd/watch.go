@@ -23,7 +23,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, from int64) <-chan sto
 		responses := s.client.Watch(watched, prefix,
 			clientv3.WithPrefix(), clientv3.WithRev(from+1), clientv3.WithProgressNotify())
 		for resp := range responses {
-			b, ok := batch(prefix, resp)
+			b, ok := batch(ctx, prefix, resp)
 			if !ok {
 				continue
 			}
@@ -51,10 +51,9 @@ func deliver(ctx context.Context, batches chan<- store.Batch, b store.Batch) {
 }
 
 // batch translates a response; ok is false for one that says nothing.
-func batch(prefix string, resp clientv3.WatchResponse) (b store.Batch, ok bool) {
+func batch(ctx context.Context, prefix string, resp clientv3.WatchResponse) (b store.Batch, ok bool) {
 	if err := resp.Err(); err != nil {
-		// Its context is no part of it: whoever ended that does not read on.
-		return store.Batch{Err: wrap(context.Background(), "watch "+prefix, err)}, true
+		return store.Batch{Err: wrap(ctx, "watch "+prefix, err)}, true
 	}
 	if resp.IsProgressNotify() {
 		return store.Batch{Revision: resp.Header.Revision}, true

@@ -19,8 +19,8 @@ type Harness struct {
 	LeaseTTL time.Duration
 }
 
-// Run runs the suite. make is called once for each test.
-func Run(t *testing.T, make func(t *testing.T) Harness) {
+// Run runs the suite. open is called once for each test.
+func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, Harness)
@@ -51,7 +51,7 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		{"Cancelled", testCancelled},
 		{"Unreachable", testUnreachable},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, make(t)) })
+		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
 }
 
