@@ -3,8 +3,6 @@ package admit_test
 import (
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/ovlnet/ovl/controller/admit"
 	"github.com/ovlnet/ovl/internal/cluster"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
@@ -20,9 +18,9 @@ func TestUpdate(t *testing.T) {
 		field string
 	}{
 		{"revision", four, &ovlv1.UpdateNetworkRequest{Revision: -1}, "revision"},
-		{"MTU", four, &ovlv1.UpdateNetworkRequest{Mtu: proto.Uint32(1)}, "mtu"},
-		{"IPv6 MTU", six, &ovlv1.UpdateNetworkRequest{Mtu: proto.Uint32(1000)}, "mtu"},
-		{"domain", four, &ovlv1.UpdateNetworkRequest{DnsDomain: proto.String("-")}, "dns_domain"},
+		{"MTU", four, &ovlv1.UpdateNetworkRequest{Mtu: new(uint32(1))}, "mtu"},
+		{"IPv6 MTU", six, &ovlv1.UpdateNetworkRequest{Mtu: new(uint32(1000))}, "mtu"},
+		{"domain", four, &ovlv1.UpdateNetworkRequest{DnsDomain: new("-")}, "dns_domain"},
 		{"labels unset", four, &ovlv1.UpdateNetworkRequest{Labels: map[string]string{"a": "b"}}, "labels"},
 		{"labels", four, &ovlv1.UpdateNetworkRequest{SetLabels: true, Labels: map[string]string{"": "b"}}, "labels"},
 	} {
@@ -32,7 +30,7 @@ func TestUpdate(t *testing.T) {
 		})
 	}
 	got, vs := admit.Update(four, &ovlv1.UpdateNetworkRequest{
-		Internal: proto.Bool(true), Masquerade: proto.Bool(false), Mtu: proto.Uint32(0), DnsDomain: proto.String(""), SetLabels: true,
+		Internal: new(true), Masquerade: new(false), Mtu: new(uint32(0)), DnsDomain: new(""), SetLabels: true,
 	})
 	if len(vs) > 0 || !got.Internal || got.Masquerade || got.MTU != 0 || got.DNSDomain != "" || len(got.Labels) != 0 {
 		t.Errorf("updated to %+v, %v", got, vs)

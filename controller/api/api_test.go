@@ -50,7 +50,7 @@ func dial(t *testing.T, kv store.KV) *client {
 		Defaults: admit.Defaults{FirstVNI: 100, Pool: netip.MustParsePrefix("10.64.0.0/10"), Length: 18},
 		About:    api.About{Version: "v9", Commit: "c0ffee", Started: time.Unix(1, 0), EtcdEndpoints: []string{"mem"}, EtcdEmbedded: true},
 	})
-	rpc := grpc.NewServer(api.Options(log, nil)...)
+	rpc := grpc.NewServer(s.Options(nil)...)
 	s.Register(rpc)
 	l := bufconn.Listen(1 << 20)
 	served := make(chan struct{})

@@ -61,8 +61,9 @@ func failed(ctx context.Context, doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	// Only the error itself: the store wraps statuses of its own server.
-	if _, ours := err.(interface{ GRPCStatus() *status.Status }); ours { //nolint:errorlint // see above
+	// Only the error itself, nothing within: the store wraps statuses of its own
+	// server.
+	if _, ours := err.(interface{ GRPCStatus() *status.Status }); ours {
 		return err
 	}
 	switch {

@@ -25,10 +25,10 @@ const (
 // Observer is told of every call that was answered.
 type Observer func(method, code string, took time.Duration, stream bool)
 
-// Options returns the options of a gRPC server that serves the API: bounds,
-// keepalive, recovery from panics, a log of calls at debug level. observe may be
-// nil.
-func Options(log *slog.Logger, observe Observer) []grpc.ServerOption {
+// Options returns the options of the gRPC server that serves the API: bounds,
+// keepalive, recovery from panics, a log of calls at debug level, and the end of
+// streams with [Server.EndWatches]. observe may be nil.
+func (s *Server) Options(observe Observer) []grpc.ServerOption {
 	if observe == nil {
 		observe = func(string, string, time.Duration, bool) {}
 	}
@@ -40,8 +40,8 @@ func Options(log *slog.Logger, observe Observer) []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		// Clients may ask too, but not more often than this, also between calls.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(unary(log, observe)),
-		grpc.ChainStreamInterceptor(stream(log, observe)),
+		grpc.ChainUnaryInterceptor(unary(s.log, observe)),
+		grpc.ChainStreamInterceptor(stream(s.log, observe), s.endable),
 	}
 }
 
@@ -72,6 +72,39 @@ func stream(log *slog.Logger, observe Observer) grpc.StreamServerInterceptor {
 		return next(srv, ss)
 	}
 }
+
+// endable makes every stream end with the server's watches, those of health and
+// reflection too: a graceful stop waits for streams, which last as long as
+// their clients.
+func (s *Server) endable(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(ss.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := next(srv, within{ss, ctx})
+	select {
+	case <-s.closing:
+		if code := status.Code(err); code == codes.Canceled || code == codes.Unknown {
+			return status.Error(codes.Unavailable, "this controller is shutting down: try again")
+		}
+	default:
+	}
+	return err
+}
+
+// within is a stream with a context of its own.
+type within struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // a stream hands its context out by a method
+}
+
+// Context implements [grpc.ServerStream].
+func (w within) Context() context.Context { return w.ctx }
 
 func logCall(ctx context.Context, log *slog.Logger, method string, took time.Duration, err error) {
 	attrs := []slog.Attr{slog.String("method", method), slog.String("code", status.Code(err).String()), slog.Duration("took", took)}

@@ -181,15 +181,15 @@ func TestListNetworksPages(t *testing.T) {
 func TestUpdateNetwork(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	n := w.network("blue")
-	up := must(w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Revision: n.GetRevision(), Mtu: proto.Uint32(1400)}))(t)
+	up := must(w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Revision: n.GetRevision(), Mtu: new(uint32(1400))}))(t)
 	if up.GetMtu() != 1400 || up.GetRevision() <= n.GetRevision() || up.GetVni() != n.GetVni() {
 		t.Errorf("updated to %v", up)
 	}
-	_, err := w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Revision: n.GetRevision(), Mtu: proto.Uint32(1300)})
+	_, err := w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Revision: n.GetRevision(), Mtu: new(uint32(1300))})
 	refused(t, err, codes.Aborted, "read it again")
-	_, err = w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Mtu: proto.Uint32(1)})
+	_, err = w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Mtu: new(uint32(1))})
 	refused(t, err, codes.InvalidArgument, "mtu")
-	same := must(w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Mtu: proto.Uint32(1400)}))(t)
+	same := must(w.UpdateNetwork(ctx, &ovlv1.UpdateNetworkRequest{Name: "blue", Mtu: new(uint32(1400))}))(t)
 	if same.GetRevision() != up.GetRevision() {
 		t.Error("an update that changes nothing was written")
 	}

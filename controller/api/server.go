@@ -70,6 +70,6 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 	ovlv1.RegisterControllerServiceServer(g, &controller{Server: s})
 }
 
-// EndWatches ends every watch with UNAVAILABLE, so that a graceful stop does
-// not wait for them. Other calls go on.
+// EndWatches ends every stream with UNAVAILABLE, so that a graceful stop does
+// not wait for them. Other calls go on. It needs [Server.Options].
 func (s *Server) EndWatches() { s.close() }

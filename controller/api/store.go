@@ -60,7 +60,7 @@ func retry[T any](ctx context.Context, doing string, try func() (T, error)) (T, 
 // share of it, so that the losers of one race do not meet in the next.
 func pause(ctx context.Context, attempt int) error {
 	limit := 2 * time.Millisecond << min(attempt, 6)
-	t := time.NewTimer(rand.N(limit))
+	t := time.NewTimer(rand.N(limit)) //nolint:gosec // spreads, hides nothing
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -103,8 +103,6 @@ func (t *translation[O, E]) changes(ctx context.Context, s *Server, doing string
 		var b store.Batch
 		var ok, join bool
 		select {
-		case <-s.closing:
-			return status.Errorf(codes.Unavailable, "%s: this controller is shutting down: watch again", doing)
 		case b, ok = <-main:
 		case b, ok = <-joins[0]:
 			join = true

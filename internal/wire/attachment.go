@@ -15,6 +15,13 @@ type InterfaceDetail struct {
 	HostLink string // the host's end of the veth
 	Gateways []netip.Addr
 	MTU      int // bytes
+	Routes   []Route
+}
+
+// Route is a route that a container has through an interface.
+type Route struct {
+	Dst netip.Prefix
+	Via netip.Addr // not valid = directly
 }
 
 // Attachment returns a as a message; detail derives the rest of each interface
@@ -36,11 +43,35 @@ func Attachment(a cluster.Attachment, detail func(cluster.Interface) InterfaceDe
 
 // Interface returns i as a message.
 func Interface(i cluster.Interface, d InterfaceDetail) *ovlv1.Interface {
-	return &ovlv1.Interface{
+	p := &ovlv1.Interface{
 		Network: i.Network, Name: i.Name, HostLink: d.HostLink,
 		Addresses: prefixTexts(i.Addrs), Gateways: addrTexts(d.Gateways),
 		Mac: macText(i.MAC), Mtu: unsigned(d.MTU), Aliases: slices.Clone(i.Aliases),
 	}
+	for _, r := range d.Routes {
+		p.Routes = append(p.Routes, route(r))
+	}
+	return p
+}
+
+func route(r Route) *ovlv1.Route {
+	p := &ovlv1.Route{Destination: prefixText(r.Dst)}
+	if r.Via.IsValid() {
+		p.Gateway = r.Via.String()
+	}
+	return p
+}
+
+func parseRoute(p *ovlv1.Route) (Route, error) {
+	dst, err := parsePrefix(p.GetDestination())
+	if err != nil {
+		return Route{}, err
+	}
+	r := Route{Dst: dst}
+	if p.GetGateway() != "" {
+		r.Via, err = parseAddr(p.GetGateway())
+	}
+	return r, err
 }
 
 // ParseAttachment returns the attachment in p.
@@ -77,8 +108,12 @@ func ParseInterface(p *ovlv1.Interface) (cluster.Interface, InterfaceDetail, err
 	if err != nil {
 		return fail(err)
 	}
+	routes, err := parseEach(p.GetRoutes(), parseRoute)
+	if err != nil {
+		return fail(err)
+	}
 	i := cluster.Interface{
 		Network: p.GetNetwork(), Name: p.GetName(), Addrs: addrs, MAC: mac, Aliases: slices.Clone(p.GetAliases()),
 	}
-	return i, InterfaceDetail{HostLink: p.GetHostLink(), Gateways: gateways, MTU: int(p.GetMtu())}, nil
+	return i, InterfaceDetail{HostLink: p.GetHostLink(), Gateways: gateways, MTU: int(p.GetMtu()), Routes: routes}, nil
 }

@@ -53,7 +53,7 @@ func ParseHost(p *ovlv1.Host) (cluster.Host, error) {
 		return fail(fmt.Errorf("VXLAN port %d: beyond 65535", p.GetVxlanPort()))
 	}
 	return cluster.Host{
-		ID: id, Name: p.GetName(), Underlay: underlay, VXLANPort: uint16(p.GetVxlanPort()), //nolint:gosec // checked above
+		ID: id, Name: p.GetName(), Underlay: underlay, VXLANPort: uint16(p.GetVxlanPort()),
 		Routes: routes, Version: p.GetVersion(), Draining: p.GetDraining(),
 	}, nil
 }

@@ -90,7 +90,7 @@ func parsePools(subnets []string, lengths []uint32) ([]cluster.Pool, error) {
 		if err != nil {
 			return nil, err
 		}
-		if lengths[i] > uint32(p.Addr().BitLen()) { //nolint:gosec // BitLen is 32 or 128
+		if lengths[i] > uint32(p.Addr().BitLen()) {
 			return nil, fmt.Errorf("host prefix /%d of %s: beyond its family", lengths[i], p)
 		}
 		pools = append(pools, cluster.Pool{Prefix: p, HostPrefix: int(lengths[i])})

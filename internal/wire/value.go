@@ -79,7 +79,7 @@ func parseAddrs(ss []string) ([]netip.Addr, error) { return parseEach(ss, parseA
 
 func parsePrefixes(ss []string) ([]netip.Prefix, error) { return parseEach(ss, parsePrefix) }
 
-func parseEach[T any](ss []string, parse func(string) (T, error)) ([]T, error) {
+func parseEach[S, T any](ss []S, parse func(S) (T, error)) ([]T, error) {
 	var out []T
 	for _, s := range ss {
 		v, err := parse(s)
@@ -124,5 +124,5 @@ func parseTimestamp(t *timestamppb.Timestamp) time.Time {
 // unsigned clamps: no fact is negative or beyond 32 bits, and one that were
 // would have to show as something.
 func unsigned(n int) uint32 {
-	return uint32(min(max(n, 0), math.MaxUint32)) //nolint:gosec // clamped
+	return uint32(min(max(n, 0), math.MaxUint32))
 }

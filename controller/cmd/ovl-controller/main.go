@@ -35,7 +35,7 @@ func (e usageError) Unwrap() error { return e.error }
 // run executes one command line and returns the exit code: 0 done, 1 failed,
 // 2 usage.
 func run(ctx context.Context, args []string) int {
-	cmd := newCommand()
+	cmd := newCommand() //nolint:contextcheck // cobra hands the context on
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
@@ -59,8 +59,8 @@ cluster over gRPC, for ovlctl and for programs.
 Without --etcd it runs an etcd of its own on --data-dir, for the agents too: one
 binary is a whole control plane. With --etcd any number of controllers share a
 cluster; they need no leader and keep nothing themselves.`,
-		Example: `  ovl-controller
-  ovl-controller --listen :6790 --etcd-listen :6779 --data-dir /srv/ovl
+		Example: `  ovl-controller --data-dir /srv/ovl
+  ovl-controller --listen :6790 --etcd-listen :6779
   ovl-controller --etcd http://10.0.0.1:2379,http://10.0.0.2:2379`,
 		Args:          usageArgs(cobra.NoArgs),
 		SilenceErrors: true, SilenceUsage: true,

@@ -72,7 +72,7 @@ type process struct {
 // as systemd would wait for it.
 func start(t *testing.T, listen string, args ...string) *process {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ovl") // t.TempDir is too long for a socket's name
+	dir, err := os.MkdirTemp("", "ovl") //nolint:usetesting // t.TempDir is too long for a socket's name
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestMistakes(t *testing.T) {
 	}
 	defer busy.Close()
 	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, []byte("log-levle: debug\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("loglevel: debug\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	used := t.TempDir()

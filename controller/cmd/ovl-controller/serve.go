@@ -66,7 +66,7 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 // tasks runs what makes up a controller, until ctx is done or one part fails.
 func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server, listener net.Listener, facts *backend) error {
 	registry := telemetry.NewRegistry()
-	rpc := grpc.NewServer(api.Options(log, telemetry.NewController(registry).Answered)...)
+	rpc := grpc.NewServer(server.Options(telemetry.NewController(registry).Answered)...) //nolint:contextcheck // each call has its own
 	alive := api.Health()
 	server.Register(rpc)
 	grpc_health_v1.RegisterHealthServer(rpc, alive)
