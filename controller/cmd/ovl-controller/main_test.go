@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -201,6 +202,37 @@ func TestServeStopRestart(t *testing.T) {
 	p = start(t, listen, "--etcd-listen", etcd, "--data-dir", dir)
 	if _, err := ovlv1.NewNetworkServiceClient(p.conn).GetNetwork(ctx, &ovlv1.GetNetworkRequest{Name: "blue"}); err != nil {
 		t.Errorf("after a kill: %v", err)
+	}
+}
+
+// Three controllers on one etcd, all asked at once: no VNI and no subnet twice.
+func TestControllersShareEtcd(t *testing.T) {
+	etcd := freeAddr(t)
+	ps := []*process{start(t, freeAddr(t), "--etcd-listen", etcd, "--data-dir", t.TempDir())}
+	for range 2 {
+		ps = append(ps, start(t, freeAddr(t), "--etcd", "http://"+etcd))
+	}
+	const n = 45 // of the 64 that the default pool holds
+	made := make([]*ovlv1.Network, n)
+	var group errgroup.Group
+	for i := range n {
+		group.Go(func() (err error) {
+			c := ovlv1.NewNetworkServiceClient(ps[i%len(ps)].conn)
+			made[i], err = c.CreateNetwork(t.Context(), &ovlv1.CreateNetworkRequest{Name: fmt.Sprint("n", i)})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for _, m := range made {
+		for _, key := range []string{fmt.Sprint("VNI ", m.GetVni()), m.GetSubnets()[0]} {
+			if other, taken := seen[key]; taken {
+				t.Errorf("%s and %s both have %s", m.GetName(), other, key)
+			}
+			seen[key] = m.GetName()
+		}
 	}
 }
 
