@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 
@@ -16,8 +17,10 @@ func (a *Attachments) Detach(ctx context.Context, idOrName string) error {
 	ctx, cancel := a.bound(ctx)
 	defer cancel()
 	id := idOrName
-	if att, ok := a.cfg.Journal.Find(idOrName); ok {
-		id = att.ID
+	if found, err := a.one("detach", idOrName); err != nil {
+		return err
+	} else if found != nil {
+		id = found.ID
 	}
 	// Also if it is not known: it may be being attached just now.
 	unlock, err := a.ids.lock(ctx, id)
@@ -40,6 +43,23 @@ func (a *Attachments) Detach(ctx context.Context, idOrName string) error {
 	}
 	a.cfg.Log.Info("container detached", "container", att.Name, "id", att.ID)
 	return nil
+}
+
+// one returns the attachment of that ID or name, nil if there is none, or an
+// error if the name is that of several.
+func (a *Attachments) one(verb, idOrName string) (*cluster.Attachment, error) {
+	found := a.cfg.Journal.Find(idOrName)
+	switch len(found) {
+	case 0:
+		return nil, nil //nolint:nilnil // none is no error here
+	case 1:
+		return &found[0], nil
+	}
+	var ids []string
+	for _, att := range found {
+		ids = append(ids, att.ID)
+	}
+	return nil, refuse(codes.FailedPrecondition, "%s %s: the container has %d attachments: give the ID of one (%s)", verb, quote(idOrName), len(ids), strings.Join(ids, ", "))
 }
 
 // remove takes an attachment out of the journal and waits until its rows are

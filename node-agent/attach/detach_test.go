@@ -69,8 +69,11 @@ func TestDetachKeepsAddressUntilSettled(t *testing.T) {
 		if len(r.List()) != 0 {
 			t.Error("still planned")
 		}
-		if x := r.index.addrs[netAddr{"blue", a.Addr()}]; x != "web" {
-			t.Errorf("address is %q's before a pass, want web's", x)
+		r.mu.Lock()
+		holder := r.index.addrs[netAddr{"blue", a.Addr()}]
+		r.mu.Unlock()
+		if holder != "web" {
+			t.Errorf("address is %q's before a pass, want web's", holder)
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -95,8 +98,8 @@ func TestVanished(t *testing.T) {
 	if len(r.subnets.published) != 2 {
 		t.Errorf("published %v, want b and c", r.subnets.published)
 	}
-	if id := r.index.names["a"]; id != "" {
-		t.Errorf("the name a is still %s's", id)
+	if _, still := r.index.claims["a"]; still {
+		t.Error("what a had is still claimed")
 	}
 	r.mustAttach(t, ask("d", "blue"))
 }
@@ -188,4 +191,22 @@ func TestGiveBackRaces(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A container may have several attachments, which bear one name; removing by
+// that name must not remove one at random.
+func TestSeveralOfOneName(t *testing.T) {
+	r := newRig(t, network("blue", 7, 8, "10.64.0.0/16"))
+	for i, id := range []string{"x-eth0", "x-eth1"} {
+		req := ask("web", "blue")
+		req.ID, req.Interfaces[0].Name = id, fmt.Sprintf("eth%d", i)
+		r.mustAttach(t, req)
+	}
+	wantCode(t, r.Detach(t.Context(), "web"), codes.FailedPrecondition)
+	for _, what := range []string{"x-eth0", "web"} {
+		if err := r.Detach(t.Context(), what); err != nil {
+			t.Errorf("detach %s: %v", what, err)
+		}
+	}
+	r.wantEmpty(t)
 }

@@ -266,8 +266,8 @@ func (r *rig) wantEmpty(t *testing.T) {
 	if list := r.List(); len(list) != 0 {
 		t.Errorf("journal holds %v, want nothing", list)
 	}
-	if x := r.index; len(x.claims)+len(x.names)+len(x.addrs)+len(x.macs)+len(x.links) != 0 {
-		t.Errorf("still claimed: %v %v %v %v %v", x.claims, x.names, x.addrs, x.macs, x.links)
+	if x := r.index; len(x.claims)+len(x.addrs)+len(x.macs)+len(x.links) != 0 {
+		t.Errorf("still claimed: %v %v %v %v", x.claims, x.addrs, x.macs, x.links)
 	}
 	if len(r.subnets.published) != 0 {
 		t.Errorf("published %v, want nothing", r.subnets.published)

@@ -14,8 +14,7 @@ import (
 // safe for concurrent use.
 type index struct {
 	claims map[string]cluster.Attachment // by ID
-	names  map[string]string             // to ID, like the rest
-	addrs  map[netAddr]string
+	addrs  map[netAddr]string            // to ID, like the rest
 	macs   map[netMAC]string
 	links  map[nsLink]string
 	// last holds the address last given out of each subnet, so that one just
@@ -39,7 +38,7 @@ type nsLink struct{ netns, name string }
 
 func newIndex(atts []cluster.Attachment) *index {
 	x := &index{
-		claims: map[string]cluster.Attachment{}, names: map[string]string{}, addrs: map[netAddr]string{},
+		claims: map[string]cluster.Attachment{}, addrs: map[netAddr]string{},
 		macs: map[netMAC]string{}, links: map[nsLink]string{}, last: map[netip.Prefix]netip.Addr{}, retired: map[netip.Prefix]bool{},
 	}
 	atts = slices.Clone(atts)
@@ -55,7 +54,6 @@ func newIndex(atts []cluster.Attachment) *index {
 // add claims all that a has. What another has already stays the other's.
 func (x *index) add(a cluster.Attachment) {
 	x.claims[a.ID] = a
-	claim(x.names, a.Name, a.ID)
 	for _, i := range a.Interfaces {
 		claim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
 		claim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
@@ -73,7 +71,6 @@ func (x *index) remove(id string) {
 		return
 	}
 	delete(x.claims, id)
-	unclaim(x.names, a.Name, id)
 	for _, i := range a.Interfaces {
 		unclaim(x.links, nsLink{a.NetNS, i.Name}, id)
 		unclaim(x.macs, netMAC{i.Network, i.MAC}, id)
@@ -97,8 +94,12 @@ func unclaim[K comparable](m map[K]string, k K, id string) {
 
 // conflict tells what of the request somebody else has, or "".
 func (x *index) conflict(r Request) string {
-	if id, taken := x.names[r.Name]; taken {
-		return fmt.Sprintf("the name %s is in use on this host by container %s: choose another, or remove that one", r.Name, x.who(id))
+	for id, a := range x.claims {
+		// A container may have several attachments, such as one for each
+		// network that a CNI runtime adds it to; they bear one name.
+		if a.Name == r.Name && a.NetNS != r.NetNS {
+			return fmt.Sprintf("the name %s is in use on this host by container %s: choose another, or remove that one", r.Name, x.who(id))
+		}
 	}
 	for _, w := range r.Interfaces {
 		if id, taken := x.links[nsLink{r.NetNS, w.Name}]; taken {

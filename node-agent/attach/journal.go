@@ -39,20 +39,19 @@ type change struct {
 // where it is and becomes a problem (see [Journal.Problems]); it hides no other.
 func OpenJournal(db *bbolt.DB) (*Journal, error) {
 	j := &Journal{db: db, kept: map[string]cluster.Attachment{}, broken: map[string]cluster.Problem{}}
-	read := func(key, raw []byte) error {
-		if a, err := decode(string(key), raw); err != nil {
-			j.broken[string(key)] = unreadable(string(key), err)
-		} else {
-			j.kept[a.ID] = a
-		}
-		return nil
-	}
 	err := db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(journalBucket)
 		if err != nil {
 			return err
 		}
-		return b.ForEach(read)
+		return b.ForEach(func(key, raw []byte) error {
+			if a, err := decode(string(key), raw); err != nil {
+				j.broken[string(key)] = unreadable(string(key), err)
+			} else {
+				j.kept[a.ID] = a
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -87,19 +86,13 @@ func (j *Journal) Get(id string) (cluster.Attachment, bool) {
 	return clone(a), ok
 }
 
-// Find returns the attachment of that ID or else of that name.
-func (j *Journal) Find(idOrName string) (cluster.Attachment, bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if a, ok := j.kept[idOrName]; ok {
-		return clone(a), true
+// Find returns the attachment of that ID, or else all of that name: a container
+// may have several. They are sorted by ID.
+func (j *Journal) Find(idOrName string) []cluster.Attachment {
+	if a, ok := j.Get(idOrName); ok {
+		return []cluster.Attachment{a}
 	}
-	for _, a := range j.kept {
-		if a.Name == idOrName {
-			return clone(a), true
-		}
-	}
-	return cluster.Attachment{}, false
+	return slices.DeleteFunc(j.List(), func(a cluster.Attachment) bool { return a.Name != idOrName })
 }
 
 // Broken reports whether there is a record under id that cannot be read.

@@ -81,7 +81,7 @@ func vacate(path string) error {
 	if st.Mode().Type() != os.ModeSocket {
 		return errors.New("something that is not a socket is there: remove it, or name another with --socket")
 	}
-	conn, err := net.DialTimeout("unix", path, probe)
+	conn, err := (&net.Dialer{Timeout: probe}).DialContext(context.Background(), "unix", path)
 	switch {
 	case err == nil:
 		_ = conn.Close()

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -61,11 +62,14 @@ func (s *Service) ListAttachments(_ context.Context, m *ovlv1.ListAttachmentsReq
 
 // GetAttachment implements [ovlv1.AttachmentServiceServer].
 func (s *Service) GetAttachment(_ context.Context, m *ovlv1.GetAttachmentRequest) (*ovlv1.Attachment, error) {
-	att, ok := s.attachments.cfg.Journal.Find(m.GetId())
-	if !ok {
+	att, err := s.attachments.one("get container", m.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if att == nil {
 		return nil, refuse(codes.NotFound, "get container %s: there is no such container on this host: see `ovlctl ps`", quote(m.GetId()))
 	}
-	return s.message(att, s.attachments.cfg.Loop.Plan()), nil
+	return s.message(*att, s.attachments.cfg.Loop.Plan()), nil
 }
 
 // message returns an attachment with what the plan made of it. An interface
@@ -79,6 +83,21 @@ func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachme
 		for _, a := range i.Addrs {
 			d.Gateways = append(d.Gateways, ipam.Gateway(a.Masked()))
 		}
+		d.Routes = routes(p.State, dataplane.NS(att.NetNS), i.Name)
 		return d
 	})
+}
+
+// routes returns the routes of a link of a namespace, the widest last.
+func routes(s dataplane.State, ns dataplane.NS, link string) []wire.Route {
+	var out []wire.Route
+	for _, r := range s.Routes {
+		if r.NS == ns && r.Link == link {
+			out = append(out, wire.Route{Dst: r.Dst, Via: r.Via})
+		}
+	}
+	slices.SortFunc(out, func(a, b wire.Route) int {
+		return cmp.Or(cmp.Compare(b.Dst.Bits(), a.Dst.Bits()), cluster.ComparePrefix(a.Dst, b.Dst))
+	})
+	return out
 }

@@ -170,5 +170,5 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 
 // clamp fits a count into the message's field.
 func clamp[N int | uint64](n N) uint32 {
-	return uint32(min(max(n, 0), math.MaxUint32)) //nolint:gosec // clamped
+	return uint32(min(max(n, 0), math.MaxUint32))
 }

@@ -33,6 +33,7 @@ type Interface struct {
 	Mac           string                 `protobuf:"bytes,6,opt,name=mac,proto3" json:"mac,omitempty"`
 	Mtu           uint32                 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	Aliases       []string               `protobuf:"bytes,8,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Routes        []*Route               `protobuf:"bytes,9,rep,name=routes,proto3" json:"routes,omitempty"` // that the container has through it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +124,66 @@ func (x *Interface) GetAliases() []string {
 	return nil
 }
 
+func (x *Interface) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+// A route of a container.
+type Route struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Destination   string                 `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"` // 0.0.0.0/0 or ::/0 for the default route
+	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`         // empty: directly on the interface
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Route) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Route) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
 // A container that this host has attached to networks.
 type Attachment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -139,7 +200,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	mi := &file_ovl_v1_agent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +212,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	mi := &file_ovl_v1_agent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +225,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{1}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Attachment) GetId() string {
@@ -230,7 +291,7 @@ type InterfaceRequest struct {
 
 func (x *InterfaceRequest) Reset() {
 	*x = InterfaceRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	mi := &file_ovl_v1_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +303,7 @@ func (x *InterfaceRequest) String() string {
 func (*InterfaceRequest) ProtoMessage() {}
 
 func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	mi := &file_ovl_v1_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +316,7 @@ func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfaceRequest.ProtoReflect.Descriptor instead.
 func (*InterfaceRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{2}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *InterfaceRequest) GetNetwork() string {
@@ -307,7 +368,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[3]
+	mi := &file_ovl_v1_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +380,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[3]
+	mi := &file_ovl_v1_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +393,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AttachRequest) GetId() string {
@@ -386,7 +447,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[4]
+	mi := &file_ovl_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +459,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[4]
+	mi := &file_ovl_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +472,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DetachRequest) GetId() string {
@@ -429,7 +490,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[5]
+	mi := &file_ovl_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +502,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[5]
+	mi := &file_ovl_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +515,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 type ListAttachmentsRequest struct {
@@ -466,7 +527,7 @@ type ListAttachmentsRequest struct {
 
 func (x *ListAttachmentsRequest) Reset() {
 	*x = ListAttachmentsRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[6]
+	mi := &file_ovl_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +539,7 @@ func (x *ListAttachmentsRequest) String() string {
 func (*ListAttachmentsRequest) ProtoMessage() {}
 
 func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[6]
+	mi := &file_ovl_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +552,7 @@ func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListAttachmentsRequest) GetNetwork() string {
@@ -510,7 +571,7 @@ type ListAttachmentsResponse struct {
 
 func (x *ListAttachmentsResponse) Reset() {
 	*x = ListAttachmentsResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[7]
+	mi := &file_ovl_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +583,7 @@ func (x *ListAttachmentsResponse) String() string {
 func (*ListAttachmentsResponse) ProtoMessage() {}
 
 func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[7]
+	mi := &file_ovl_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +596,7 @@ func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListAttachmentsResponse) GetAttachments() []*Attachment {
@@ -554,7 +615,7 @@ type GetAttachmentRequest struct {
 
 func (x *GetAttachmentRequest) Reset() {
 	*x = GetAttachmentRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	mi := &file_ovl_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +627,7 @@ func (x *GetAttachmentRequest) String() string {
 func (*GetAttachmentRequest) ProtoMessage() {}
 
 func (x *GetAttachmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	mi := &file_ovl_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +640,7 @@ func (x *GetAttachmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAttachmentRequest.ProtoReflect.Descriptor instead.
 func (*GetAttachmentRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetAttachmentRequest) GetId() string {
@@ -602,7 +663,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	mi := &file_ovl_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +675,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	mi := &file_ovl_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +688,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Row) GetTable() string {
@@ -670,7 +731,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[10]
+	mi := &file_ovl_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +743,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[10]
+	mi := &file_ovl_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +756,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Op) GetVerb() string {
@@ -727,7 +788,7 @@ type GetAgentStatusRequest struct {
 
 func (x *GetAgentStatusRequest) Reset() {
 	*x = GetAgentStatusRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[11]
+	mi := &file_ovl_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +800,7 @@ func (x *GetAgentStatusRequest) String() string {
 func (*GetAgentStatusRequest) ProtoMessage() {}
 
 func (x *GetAgentStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[11]
+	mi := &file_ovl_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +813,7 @@ func (x *GetAgentStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetAgentStatusRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 type AgentStatus struct {
@@ -783,7 +844,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[12]
+	mi := &file_ovl_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +856,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[12]
+	mi := &file_ovl_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +869,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AgentStatus) GetHost() *Host {
@@ -965,7 +1026,7 @@ type AgentSubnet struct {
 
 func (x *AgentSubnet) Reset() {
 	*x = AgentSubnet{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[13]
+	mi := &file_ovl_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1038,7 @@ func (x *AgentSubnet) String() string {
 func (*AgentSubnet) ProtoMessage() {}
 
 func (x *AgentSubnet) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[13]
+	mi := &file_ovl_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1051,7 @@ func (x *AgentSubnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentSubnet.ProtoReflect.Descriptor instead.
 func (*AgentSubnet) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AgentSubnet) GetNetwork() string {
@@ -1042,7 +1103,7 @@ type RowStatus struct {
 
 func (x *RowStatus) Reset() {
 	*x = RowStatus{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[14]
+	mi := &file_ovl_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1115,7 @@ func (x *RowStatus) String() string {
 func (*RowStatus) ProtoMessage() {}
 
 func (x *RowStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[14]
+	mi := &file_ovl_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1128,7 @@ func (x *RowStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowStatus.ProtoReflect.Descriptor instead.
 func (*RowStatus) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RowStatus) GetKey() string {
@@ -1113,7 +1174,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[15]
+	mi := &file_ovl_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1186,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[15]
+	mi := &file_ovl_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1199,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 type GetPlanResponse struct {
@@ -1151,7 +1212,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[16]
+	mi := &file_ovl_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1224,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[16]
+	mi := &file_ovl_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1237,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetPlanResponse) GetRows() []*Row {
@@ -1201,7 +1262,7 @@ type GetDiffRequest struct {
 
 func (x *GetDiffRequest) Reset() {
 	*x = GetDiffRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[17]
+	mi := &file_ovl_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1274,7 @@ func (x *GetDiffRequest) String() string {
 func (*GetDiffRequest) ProtoMessage() {}
 
 func (x *GetDiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[17]
+	mi := &file_ovl_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1287,7 @@ func (x *GetDiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiffRequest.ProtoReflect.Descriptor instead.
 func (*GetDiffRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type GetDiffResponse struct {
@@ -1239,7 +1300,7 @@ type GetDiffResponse struct {
 
 func (x *GetDiffResponse) Reset() {
 	*x = GetDiffResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[18]
+	mi := &file_ovl_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1312,7 @@ func (x *GetDiffResponse) String() string {
 func (*GetDiffResponse) ProtoMessage() {}
 
 func (x *GetDiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[18]
+	mi := &file_ovl_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1325,7 @@ func (x *GetDiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiffResponse.ProtoReflect.Descriptor instead.
 func (*GetDiffResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetDiffResponse) GetOps() []*Op {
@@ -1290,7 +1351,7 @@ type WhoisRequest struct {
 
 func (x *WhoisRequest) Reset() {
 	*x = WhoisRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[19]
+	mi := &file_ovl_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1363,7 @@ func (x *WhoisRequest) String() string {
 func (*WhoisRequest) ProtoMessage() {}
 
 func (x *WhoisRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[19]
+	mi := &file_ovl_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1376,7 @@ func (x *WhoisRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisRequest.ProtoReflect.Descriptor instead.
 func (*WhoisRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WhoisRequest) GetQuery() string {
@@ -1334,7 +1395,7 @@ type WhoisResponse struct {
 
 func (x *WhoisResponse) Reset() {
 	*x = WhoisResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[20]
+	mi := &file_ovl_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1407,7 @@ func (x *WhoisResponse) String() string {
 func (*WhoisResponse) ProtoMessage() {}
 
 func (x *WhoisResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[20]
+	mi := &file_ovl_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1420,7 @@ func (x *WhoisResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisResponse.ProtoReflect.Descriptor instead.
 func (*WhoisResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WhoisResponse) GetMatches() []*WhoisMatch {
@@ -1390,7 +1451,7 @@ type WhoisMatch struct {
 
 func (x *WhoisMatch) Reset() {
 	*x = WhoisMatch{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[21]
+	mi := &file_ovl_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1463,7 @@ func (x *WhoisMatch) String() string {
 func (*WhoisMatch) ProtoMessage() {}
 
 func (x *WhoisMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[21]
+	mi := &file_ovl_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1476,7 @@ func (x *WhoisMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisMatch.ProtoReflect.Descriptor instead.
 func (*WhoisMatch) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WhoisMatch) GetKind() string {
@@ -1513,7 +1574,7 @@ var File_ovl_v1_agent_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x12ovl/v1/agent.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14ovl/v1/cluster.proto\"\xce\x01\n" +
+	"\x12ovl/v1/agent.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14ovl/v1/cluster.proto\"\xf5\x01\n" +
 	"\tInterface\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -1522,7 +1583,11 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x10\n" +
 	"\x03mac\x18\x06 \x01(\tR\x03mac\x12\x10\n" +
 	"\x03mtu\x18\a \x01(\rR\x03mtu\x12\x18\n" +
-	"\aaliases\x18\b \x03(\tR\aaliases\"\xbe\x02\n" +
+	"\aaliases\x18\b \x03(\tR\aaliases\x12%\n" +
+	"\x06routes\x18\t \x03(\v2\r.ovl.v1.RouteR\x06routes\"C\n" +
+	"\x05Route\x12 \n" +
+	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\xbe\x02\n" +
 	"\n" +
 	"Attachment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1661,79 +1726,81 @@ func file_ovl_v1_agent_proto_rawDescGZIP() []byte {
 	return file_ovl_v1_agent_proto_rawDescData
 }
 
-var file_ovl_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_ovl_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_ovl_v1_agent_proto_goTypes = []any{
 	(*Interface)(nil),               // 0: ovl.v1.Interface
-	(*Attachment)(nil),              // 1: ovl.v1.Attachment
-	(*InterfaceRequest)(nil),        // 2: ovl.v1.InterfaceRequest
-	(*AttachRequest)(nil),           // 3: ovl.v1.AttachRequest
-	(*DetachRequest)(nil),           // 4: ovl.v1.DetachRequest
-	(*DetachResponse)(nil),          // 5: ovl.v1.DetachResponse
-	(*ListAttachmentsRequest)(nil),  // 6: ovl.v1.ListAttachmentsRequest
-	(*ListAttachmentsResponse)(nil), // 7: ovl.v1.ListAttachmentsResponse
-	(*GetAttachmentRequest)(nil),    // 8: ovl.v1.GetAttachmentRequest
-	(*Row)(nil),                     // 9: ovl.v1.Row
-	(*Op)(nil),                      // 10: ovl.v1.Op
-	(*GetAgentStatusRequest)(nil),   // 11: ovl.v1.GetAgentStatusRequest
-	(*AgentStatus)(nil),             // 12: ovl.v1.AgentStatus
-	(*AgentSubnet)(nil),             // 13: ovl.v1.AgentSubnet
-	(*RowStatus)(nil),               // 14: ovl.v1.RowStatus
-	(*GetPlanRequest)(nil),          // 15: ovl.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),         // 16: ovl.v1.GetPlanResponse
-	(*GetDiffRequest)(nil),          // 17: ovl.v1.GetDiffRequest
-	(*GetDiffResponse)(nil),         // 18: ovl.v1.GetDiffResponse
-	(*WhoisRequest)(nil),            // 19: ovl.v1.WhoisRequest
-	(*WhoisResponse)(nil),           // 20: ovl.v1.WhoisResponse
-	(*WhoisMatch)(nil),              // 21: ovl.v1.WhoisMatch
-	nil,                             // 22: ovl.v1.Attachment.LabelsEntry
-	nil,                             // 23: ovl.v1.AttachRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 24: google.protobuf.Timestamp
-	(*Host)(nil),                    // 25: ovl.v1.Host
-	(*Problem)(nil),                 // 26: ovl.v1.Problem
+	(*Route)(nil),                   // 1: ovl.v1.Route
+	(*Attachment)(nil),              // 2: ovl.v1.Attachment
+	(*InterfaceRequest)(nil),        // 3: ovl.v1.InterfaceRequest
+	(*AttachRequest)(nil),           // 4: ovl.v1.AttachRequest
+	(*DetachRequest)(nil),           // 5: ovl.v1.DetachRequest
+	(*DetachResponse)(nil),          // 6: ovl.v1.DetachResponse
+	(*ListAttachmentsRequest)(nil),  // 7: ovl.v1.ListAttachmentsRequest
+	(*ListAttachmentsResponse)(nil), // 8: ovl.v1.ListAttachmentsResponse
+	(*GetAttachmentRequest)(nil),    // 9: ovl.v1.GetAttachmentRequest
+	(*Row)(nil),                     // 10: ovl.v1.Row
+	(*Op)(nil),                      // 11: ovl.v1.Op
+	(*GetAgentStatusRequest)(nil),   // 12: ovl.v1.GetAgentStatusRequest
+	(*AgentStatus)(nil),             // 13: ovl.v1.AgentStatus
+	(*AgentSubnet)(nil),             // 14: ovl.v1.AgentSubnet
+	(*RowStatus)(nil),               // 15: ovl.v1.RowStatus
+	(*GetPlanRequest)(nil),          // 16: ovl.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),         // 17: ovl.v1.GetPlanResponse
+	(*GetDiffRequest)(nil),          // 18: ovl.v1.GetDiffRequest
+	(*GetDiffResponse)(nil),         // 19: ovl.v1.GetDiffResponse
+	(*WhoisRequest)(nil),            // 20: ovl.v1.WhoisRequest
+	(*WhoisResponse)(nil),           // 21: ovl.v1.WhoisResponse
+	(*WhoisMatch)(nil),              // 22: ovl.v1.WhoisMatch
+	nil,                             // 23: ovl.v1.Attachment.LabelsEntry
+	nil,                             // 24: ovl.v1.AttachRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 25: google.protobuf.Timestamp
+	(*Host)(nil),                    // 26: ovl.v1.Host
+	(*Problem)(nil),                 // 27: ovl.v1.Problem
 }
 var file_ovl_v1_agent_proto_depIdxs = []int32{
-	0,  // 0: ovl.v1.Attachment.interfaces:type_name -> ovl.v1.Interface
-	22, // 1: ovl.v1.Attachment.labels:type_name -> ovl.v1.Attachment.LabelsEntry
-	24, // 2: ovl.v1.Attachment.created:type_name -> google.protobuf.Timestamp
-	2,  // 3: ovl.v1.AttachRequest.interfaces:type_name -> ovl.v1.InterfaceRequest
-	23, // 4: ovl.v1.AttachRequest.labels:type_name -> ovl.v1.AttachRequest.LabelsEntry
-	1,  // 5: ovl.v1.ListAttachmentsResponse.attachments:type_name -> ovl.v1.Attachment
-	9,  // 6: ovl.v1.Op.row:type_name -> ovl.v1.Row
-	25, // 7: ovl.v1.AgentStatus.host:type_name -> ovl.v1.Host
-	24, // 8: ovl.v1.AgentStatus.started:type_name -> google.protobuf.Timestamp
-	24, // 9: ovl.v1.AgentStatus.etcd_since:type_name -> google.protobuf.Timestamp
-	24, // 10: ovl.v1.AgentStatus.ownership_until:type_name -> google.protobuf.Timestamp
-	13, // 11: ovl.v1.AgentStatus.subnets:type_name -> ovl.v1.AgentSubnet
-	24, // 12: ovl.v1.AgentStatus.last_pass:type_name -> google.protobuf.Timestamp
-	14, // 13: ovl.v1.AgentStatus.failing:type_name -> ovl.v1.RowStatus
-	26, // 14: ovl.v1.AgentStatus.problems:type_name -> ovl.v1.Problem
-	24, // 15: ovl.v1.RowStatus.since:type_name -> google.protobuf.Timestamp
-	9,  // 16: ovl.v1.GetPlanResponse.rows:type_name -> ovl.v1.Row
-	26, // 17: ovl.v1.GetPlanResponse.problems:type_name -> ovl.v1.Problem
-	10, // 18: ovl.v1.GetDiffResponse.ops:type_name -> ovl.v1.Op
-	26, // 19: ovl.v1.GetDiffResponse.problems:type_name -> ovl.v1.Problem
-	21, // 20: ovl.v1.WhoisResponse.matches:type_name -> ovl.v1.WhoisMatch
-	3,  // 21: ovl.v1.AttachmentService.Attach:input_type -> ovl.v1.AttachRequest
-	4,  // 22: ovl.v1.AttachmentService.Detach:input_type -> ovl.v1.DetachRequest
-	6,  // 23: ovl.v1.AttachmentService.ListAttachments:input_type -> ovl.v1.ListAttachmentsRequest
-	8,  // 24: ovl.v1.AttachmentService.GetAttachment:input_type -> ovl.v1.GetAttachmentRequest
-	11, // 25: ovl.v1.AgentService.GetStatus:input_type -> ovl.v1.GetAgentStatusRequest
-	15, // 26: ovl.v1.AgentService.GetPlan:input_type -> ovl.v1.GetPlanRequest
-	17, // 27: ovl.v1.AgentService.GetDiff:input_type -> ovl.v1.GetDiffRequest
-	19, // 28: ovl.v1.AgentService.Whois:input_type -> ovl.v1.WhoisRequest
-	1,  // 29: ovl.v1.AttachmentService.Attach:output_type -> ovl.v1.Attachment
-	5,  // 30: ovl.v1.AttachmentService.Detach:output_type -> ovl.v1.DetachResponse
-	7,  // 31: ovl.v1.AttachmentService.ListAttachments:output_type -> ovl.v1.ListAttachmentsResponse
-	1,  // 32: ovl.v1.AttachmentService.GetAttachment:output_type -> ovl.v1.Attachment
-	12, // 33: ovl.v1.AgentService.GetStatus:output_type -> ovl.v1.AgentStatus
-	16, // 34: ovl.v1.AgentService.GetPlan:output_type -> ovl.v1.GetPlanResponse
-	18, // 35: ovl.v1.AgentService.GetDiff:output_type -> ovl.v1.GetDiffResponse
-	20, // 36: ovl.v1.AgentService.Whois:output_type -> ovl.v1.WhoisResponse
-	29, // [29:37] is the sub-list for method output_type
-	21, // [21:29] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	1,  // 0: ovl.v1.Interface.routes:type_name -> ovl.v1.Route
+	0,  // 1: ovl.v1.Attachment.interfaces:type_name -> ovl.v1.Interface
+	23, // 2: ovl.v1.Attachment.labels:type_name -> ovl.v1.Attachment.LabelsEntry
+	25, // 3: ovl.v1.Attachment.created:type_name -> google.protobuf.Timestamp
+	3,  // 4: ovl.v1.AttachRequest.interfaces:type_name -> ovl.v1.InterfaceRequest
+	24, // 5: ovl.v1.AttachRequest.labels:type_name -> ovl.v1.AttachRequest.LabelsEntry
+	2,  // 6: ovl.v1.ListAttachmentsResponse.attachments:type_name -> ovl.v1.Attachment
+	10, // 7: ovl.v1.Op.row:type_name -> ovl.v1.Row
+	26, // 8: ovl.v1.AgentStatus.host:type_name -> ovl.v1.Host
+	25, // 9: ovl.v1.AgentStatus.started:type_name -> google.protobuf.Timestamp
+	25, // 10: ovl.v1.AgentStatus.etcd_since:type_name -> google.protobuf.Timestamp
+	25, // 11: ovl.v1.AgentStatus.ownership_until:type_name -> google.protobuf.Timestamp
+	14, // 12: ovl.v1.AgentStatus.subnets:type_name -> ovl.v1.AgentSubnet
+	25, // 13: ovl.v1.AgentStatus.last_pass:type_name -> google.protobuf.Timestamp
+	15, // 14: ovl.v1.AgentStatus.failing:type_name -> ovl.v1.RowStatus
+	27, // 15: ovl.v1.AgentStatus.problems:type_name -> ovl.v1.Problem
+	25, // 16: ovl.v1.RowStatus.since:type_name -> google.protobuf.Timestamp
+	10, // 17: ovl.v1.GetPlanResponse.rows:type_name -> ovl.v1.Row
+	27, // 18: ovl.v1.GetPlanResponse.problems:type_name -> ovl.v1.Problem
+	11, // 19: ovl.v1.GetDiffResponse.ops:type_name -> ovl.v1.Op
+	27, // 20: ovl.v1.GetDiffResponse.problems:type_name -> ovl.v1.Problem
+	22, // 21: ovl.v1.WhoisResponse.matches:type_name -> ovl.v1.WhoisMatch
+	4,  // 22: ovl.v1.AttachmentService.Attach:input_type -> ovl.v1.AttachRequest
+	5,  // 23: ovl.v1.AttachmentService.Detach:input_type -> ovl.v1.DetachRequest
+	7,  // 24: ovl.v1.AttachmentService.ListAttachments:input_type -> ovl.v1.ListAttachmentsRequest
+	9,  // 25: ovl.v1.AttachmentService.GetAttachment:input_type -> ovl.v1.GetAttachmentRequest
+	12, // 26: ovl.v1.AgentService.GetStatus:input_type -> ovl.v1.GetAgentStatusRequest
+	16, // 27: ovl.v1.AgentService.GetPlan:input_type -> ovl.v1.GetPlanRequest
+	18, // 28: ovl.v1.AgentService.GetDiff:input_type -> ovl.v1.GetDiffRequest
+	20, // 29: ovl.v1.AgentService.Whois:input_type -> ovl.v1.WhoisRequest
+	2,  // 30: ovl.v1.AttachmentService.Attach:output_type -> ovl.v1.Attachment
+	6,  // 31: ovl.v1.AttachmentService.Detach:output_type -> ovl.v1.DetachResponse
+	8,  // 32: ovl.v1.AttachmentService.ListAttachments:output_type -> ovl.v1.ListAttachmentsResponse
+	2,  // 33: ovl.v1.AttachmentService.GetAttachment:output_type -> ovl.v1.Attachment
+	13, // 34: ovl.v1.AgentService.GetStatus:output_type -> ovl.v1.AgentStatus
+	17, // 35: ovl.v1.AgentService.GetPlan:output_type -> ovl.v1.GetPlanResponse
+	19, // 36: ovl.v1.AgentService.GetDiff:output_type -> ovl.v1.GetDiffResponse
+	21, // 37: ovl.v1.AgentService.Whois:output_type -> ovl.v1.WhoisResponse
+	30, // [30:38] is the sub-list for method output_type
+	22, // [22:30] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_ovl_v1_agent_proto_init() }
@@ -1748,7 +1815,7 @@ func file_ovl_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ovl_v1_agent_proto_rawDesc), len(file_ovl_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
