@@ -19,7 +19,7 @@ var rowView = view[*ovlv1.Row]{
 		{title: "TABLE", cell: (*ovlv1.Row).GetTable},
 		{title: "NAMESPACE", cell: (*ovlv1.Row).GetNamespace},
 		{title: "KEY", wide: true, cell: (*ovlv1.Row).GetKey},
-		{title: "ROW", cell: (*ovlv1.Row).GetText},
+		{title: "ROW", lines: true, cell: (*ovlv1.Row).GetText},
 	},
 }
 
@@ -30,7 +30,7 @@ var opView = view[*ovlv1.Op]{
 		{title: "TABLE", cell: func(op *ovlv1.Op) string { return op.GetRow().GetTable() }},
 		{title: "NAMESPACE", cell: func(op *ovlv1.Op) string { return op.GetRow().GetNamespace() }},
 		{title: "KEY", wide: true, cell: func(op *ovlv1.Op) string { return op.GetRow().GetKey() }},
-		{title: "ROW", cell: func(op *ovlv1.Op) string { return op.GetRow().GetText() }},
+		{title: "ROW", lines: true, cell: func(op *ovlv1.Op) string { return op.GetRow().GetText() }},
 		{title: "WHY", cell: (*ovlv1.Op).GetWhy},
 	},
 }

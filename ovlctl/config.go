@@ -43,14 +43,15 @@ func (o *options) configPath() (path string, named bool) {
 	return filepath.Join(dir, "ovl", "config.yaml"), false
 }
 
-// loadConfig reads the file. A default file that does not exist is empty.
+// loadConfig reads the file. A default one that does not exist is empty, and so
+// is one in a home that is not ours to read, as under setpriv or su.
 func (o *options) loadConfig() (configFile, error) {
 	path, named := o.configPath()
 	if path == "" {
 		return configFile{}, nil
 	}
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) && !named {
+	if !named && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
 		return configFile{}, nil
 	}
 	if err != nil {

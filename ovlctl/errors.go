@@ -80,7 +80,11 @@ func sayError(w io.Writer, err error) {
 // oneLine makes s safe to print on one line of a terminal: what came from
 // elsewhere may hold line feeds or escape sequences.
 func oneLine(s string) string {
-	s = strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
+	return clean(strings.ReplaceAll(strings.TrimSpace(s), "\n", "; "))
+}
+
+// clean replaces what would control a terminal.
+func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
 			return '?'

@@ -42,6 +42,7 @@ type view[T proto.Message] struct {
 type column[T proto.Message] struct {
 	title string
 	wide  bool
+	lines bool // a cell may be several lines; the table then goes on below
 	cell  func(T) string
 }
 
@@ -56,7 +57,7 @@ func (v view[T]) list(o *options, items []T) error {
 	columns := v.shown(o.output == formatWide)
 	rows := [][]string{titles(columns)}
 	for _, it := range items {
-		rows = append(rows, cells(columns, it))
+		rows = append(rows, cells(columns, it)...)
 	}
 	return printTable(o.stdout, rows)
 }
@@ -126,12 +127,29 @@ func titles[T proto.Message](columns []column[T]) []string {
 	return out
 }
 
-func cells[T proto.Message](columns []column[T], item T) []string {
-	var out []string
-	for _, c := range columns {
-		out = append(out, c.cell(item))
+// blank is a cell that prints as nothing, not as "-".
+const blank = " "
+
+// cells are the rows of one item: one, unless a cell has several lines.
+func cells[T proto.Message](columns []column[T], item T) [][]string {
+	var rows [][]string
+	set := func(line, col int, cell string) {
+		for len(rows) <= line {
+			rows = append(rows, slices.Repeat([]string{blank}, len(columns)))
+		}
+		rows[line][col] = cell
 	}
-	return out
+	for i, c := range columns {
+		cell := c.cell(item)
+		if !c.lines {
+			set(0, i, cell)
+			continue
+		}
+		for line, text := range strings.Split(strings.TrimSuffix(cell, "\n"), "\n") {
+			set(line, i, text)
+		}
+	}
+	return rows
 }
 
 // printTable aligns rows; an empty cell prints as "-", so that every line has
@@ -140,17 +158,24 @@ func printTable(w io.Writer, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
 	for _, row := range rows {
 		for i, cell := range row {
-			if cell = oneLine(cell); cell == "" {
-				cell = "-"
-			}
 			if i > 0 {
 				fmt.Fprint(tw, "\t")
 			}
-			fmt.Fprint(tw, cell)
+			fmt.Fprint(tw, cellText(cell))
 		}
 		fmt.Fprintln(tw)
 	}
 	return tw.Flush()
+}
+
+func cellText(cell string) string {
+	switch cell {
+	case "":
+		return "-"
+	case blank:
+		return ""
+	}
+	return clean(cell)
 }
 
 // printMessages prints an array, also of none.

@@ -148,6 +148,19 @@ func TestAgentAtRestPrintsNothing(t *testing.T) {
 	w.want(0, "VERB     TABLE   NAMESPACE   ROW                                          WHY\ncreate   fdb     host        02:00:00:00:00:01 dev ovx100 dst 192.0.2.2   absent\n", "", "agent", "diff")
 }
 
+func TestARowOfSeveralLinesGoesOnBelow(t *testing.T) {
+	w := newWorld(t)
+	w.agent.plan = &ovlv1.GetPlanResponse{Rows: []*ovlv1.Row{
+		{Table: "chain", Namespace: "host", Text: "chain ipv4 nat OVL-X 1 rules\n    -j RETURN\x1b[2J"},
+		{Table: "link", Namespace: "host", Text: "link ovb1"},
+	}}
+	w.want(0, `TABLE   NAMESPACE   ROW
+chain   host        chain ipv4 nat OVL-X 1 rules
+                        -j RETURN?[2J
+link    host        link ovb1
+`, "", "agent", "plan")
+}
+
 func TestUnhealthyIsAnExitCode(t *testing.T) {
 	w := newWorld(t)
 	for name, spoil := range map[string]func(){
