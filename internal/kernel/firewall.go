@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/reconcile"
@@ -21,6 +23,24 @@ type firewall struct {
 	// dockerUser remembers from the last look in which families there is a
 	// chain of that name.
 	dockerUser [2]bool
+
+	mu   sync.Mutex
+	pids [16]int // of the processes last started
+	next int
+}
+
+// started reports whether pid is one of the processes last started here.
+func (f *firewall) started(pid int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return pid != 0 && slices.Contains(f.pids[:], pid)
+}
+
+func (f *firewall) note(pid int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pids[f.next%len(f.pids)] = pid
+	f.next++
 }
 
 // tools are the paths of one family's programs; empty where they are missing.
@@ -100,12 +120,16 @@ func (e *toolError) class() reconcile.Class {
 }
 
 // run runs a program without a shell.
-func run(ctx context.Context, stdin, program string, args ...string) (string, error) {
+func (f *firewall) run(ctx context.Context, stdin, program string, args ...string) (string, error) {
 	var out, said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &said
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		f.note(cmd.Process.Pid)
+		err = cmd.Wait()
+	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 		return "", &toolError{program: program, code: exit.ExitCode(), said: clip(line)}
@@ -131,7 +155,7 @@ func (f *firewall) save(ctx context.Context, family dataplane.Family) (saved, er
 	if err != nil {
 		return nil, err
 	}
-	out, err := run(ctx, "", t.save)
+	out, err := f.run(ctx, "", t.save)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +174,6 @@ func (f *firewall) restore(ctx context.Context, family dataplane.Family, table s
 		}
 	}
 	input := "*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
-	_, err = run(ctx, input, t.restore, "--noflush", "--wait=5")
+	_, err = f.run(ctx, input, t.restore, "--noflush", "--wait=5")
 	return err
 }

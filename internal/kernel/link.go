@@ -107,7 +107,7 @@ func (l *Linux) peerName(s *space, i *linkInfo) (string, error) {
 	if s == l.host || i.kind != string(dataplane.Veth) || i.peerNS < 0 {
 		return "", nil
 	}
-	id, err := l.hostID(s)
+	id, err := s.conn.nsid(l.host.file)
 	if err != nil || id != i.peerNS {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/reconcile"
@@ -26,6 +27,8 @@ type Linux struct {
 	mu       sync.Mutex
 	host     *space
 	firewall *firewall
+	// kinds holds the kinds of the host's links of ours by index, as last read.
+	kinds atomic.Pointer[map[int32]dataplane.LinkKind]
 }
 
 var _ reconcile.Kernel = (*Linux)(nil)
@@ -168,9 +171,16 @@ func (l *Linux) observe(ctx context.Context, ns dataplane.NS, tables dataplane.T
 	return o.state, o.facts, nil
 }
 
-// Sockets returns the port IDs of the netlink sockets through which this kernel
-// writes to the host's namespace, so that its own changes can be told.
-func (l *Linux) Sockets() []uint32 { return []uint32{l.host.conn.port} }
+// kindOf returns the kind of the host's link of that index, if it was ours when
+// the links were last read. It may be called at any time.
+func (l *Linux) kindOf(index int32) (dataplane.LinkKind, bool) {
+	kinds := l.kinds.Load()
+	if kinds == nil {
+		return "", false
+	}
+	kind, ok := (*kinds)[index]
+	return kind, ok
+}
 
 // merge puts the rows of one namespace, which share no key with those of
 // another, into the state.

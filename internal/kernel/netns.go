@@ -112,13 +112,13 @@ func within(ns *os.File, f func() error) error {
 	return <-result
 }
 
-// hostID returns the identifier by which s knows the host's namespace, -1 if it
-// has none: then nothing in s leads there.
-func (l *Linux) hostID(s *space) (int32, error) {
+// nsid returns the number by which the namespace of c knows the one of f, -1 if
+// it has none.
+func (c *conn) nsid(f *os.File) (int32, error) {
 	m := request(unix.RTM_GETNSID, 0).put(unix.AF_UNSPEC, 0, 0, 0)
-	m.attr32(unix.NETNSA_FD, uint32(l.host.file.Fd()))
+	m.attr32(unix.NETNSA_FD, uint32(f.Fd()))
 	id := int32(-1)
-	err := s.conn.do(m, func(body []byte) {
+	err := c.do(m, func(body []byte) {
 		if len(body) < 4 {
 			return
 		}
@@ -129,7 +129,7 @@ func (l *Linux) hostID(s *space) (int32, error) {
 		})
 	})
 	if err != nil {
-		return -1, fmt.Errorf("read the host's namespace ID: %w", err)
+		return -1, fmt.Errorf("read number of namespace: %w", err)
 	}
 	return id, nil
 }

@@ -93,11 +93,13 @@ func (o *observation) readLinks() error {
 		return err
 	}
 	clear(o.space.index)
+	kinds := map[int32]dataplane.LinkKind{}
 	for _, l := range o.links {
 		if l.ours = dataplane.OwnsLink(o.space.ns, l.name, l.alias); !l.ours {
 			continue
 		}
 		o.space.index[l.name] = l.index
+		kinds[l.index] = dataplane.LinkKind(l.kind)
 		if !o.tables.Has(dataplane.TableLink) {
 			continue
 		}
@@ -106,6 +108,9 @@ func (o *observation) readLinks() error {
 			return err
 		}
 		o.state.Add(row)
+	}
+	if o.space.ns == dataplane.Host {
+		o.linux.kinds.Store(&kinds)
 	}
 	return nil
 }

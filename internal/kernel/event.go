@@ -1,0 +1,159 @@
+package kernel
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// linkTables are what a change of a link on the host may change.
+const linkTables = netlinkTables
+
+// routeEvent adds to scope what an rtnetlink message may have changed.
+func (m *Monitor) routeEvent(e event, scope dataplane.Scope) {
+	ns, ok := m.where(e.nsid)
+	if !ok || m.own(e) {
+		return
+	}
+	if ns != dataplane.Host {
+		if tables := containerTables(e); tables != 0 {
+			scope.Add(ns, tables)
+		}
+		return
+	}
+	switch e.typ {
+	case unix.RTM_DELNSID:
+		m.forget(e, scope)
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		scope.Add(ns, hostLinkTables(e.body))
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		scope.Add(ns, dataplane.Of(dataplane.TableAddr, dataplane.TableRoute))
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if r, ok := decodeRoute(e.body); ok && r.table == unix.RT_TABLE_MAIN {
+			scope.Add(ns, dataplane.Of(dataplane.TableRoute))
+		}
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		if tables := m.neighTables(e.body); tables != 0 {
+			scope.Add(ns, tables)
+		}
+	case unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
+		scope.Add(ns, dataplane.Of(dataplane.TableSysctl))
+	}
+}
+
+// where returns the namespace of an event, if it is one that is watched.
+func (m *Monitor) where(nsid int32) (dataplane.NS, bool) {
+	if nsid < 0 {
+		return dataplane.Host, true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ns, ok := m.ids[nsid]
+	return ns, ok
+}
+
+// own reports whether a message tells of a change that we asked for. The socket
+// that we open in a container's namespace is the first of this process there,
+// so that the kernel gives it the process's ID as its port (netlink_autobind in
+// net/netlink/af_netlink.c).
+func (m *Monitor) own(e event) bool {
+	if e.nsid < 0 {
+		return e.port != 0 && e.port == m.kernel.host.conn.port
+	}
+	return e.port == uint32(os.Getpid())
+}
+
+// containerTables returns what a message from a container's namespace may have
+// changed. Neighbours there are the container's own business.
+func containerTables(e event) dataplane.Tables {
+	switch e.typ {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		return dataplane.NSTables
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return dataplane.Of(dataplane.TableAddr, dataplane.TableRoute)
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if r, ok := decodeRoute(e.body); ok && r.table == unix.RT_TABLE_MAIN {
+			return dataplane.Of(dataplane.TableRoute)
+		}
+	}
+	return 0
+}
+
+// hostLinkTables returns what a change of a link on the host may have changed.
+// One whose name is not ours concerns only the facts, and what it took along.
+func hostLinkTables(body []byte) dataplane.Tables {
+	if l, ok := decodeLink(body); ok && !dataplane.OwnsName(l.name) {
+		return dataplane.NSTables
+	}
+	return linkTables
+}
+
+// neighTables returns which table an entry belongs to, if any of ours. Bridges
+// of ours resolve and learn all the time, and have no entry of ours; all but a
+// permanent one there is noise.
+func (m *Monitor) neighTables(body []byte) dataplane.Tables {
+	n, ok := decodeNeigh(body)
+	if !ok {
+		return 0
+	}
+	kind, ours := m.kernel.kindOf(n.index)
+	switch {
+	case !ours:
+		return 0
+	case body[0] == unix.AF_BRIDGE && kind == dataplane.VXLAN:
+		return dataplane.Of(dataplane.TableFDB)
+	case body[0] == unix.AF_BRIDGE:
+		return 0
+	case kind == dataplane.VXLAN || n.state&unix.NUD_PERMANENT != 0:
+		return dataplane.Of(dataplane.TableNeigh)
+	}
+	return 0
+}
+
+// forget drops the number of a namespace that has ended, since the kernel will
+// give it to another one.
+func (m *Monitor) forget(e event, scope dataplane.Scope) {
+	if len(e.body) < 4 {
+		return
+	}
+	eachAttr(e.body[4:], func(typ uint16, v []byte) {
+		if typ != unix.NETNSA_NSID {
+			return
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		id := int32(u32(v))
+		if ns, ok := m.ids[id]; ok {
+			scope.Add(ns, dataplane.NSTables)
+			delete(m.ids, id)
+		}
+	})
+}
+
+// The message that ends each change of nf_tables, and its attribute that names
+// the process (include/uapi/linux/netfilter/nf_tables.h).
+const (
+	nftNewGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+	nftGenProcess    = 2 // NFTA_GEN_PROC_PID
+)
+
+// firewallEvent adds the firewall to scope, unless the change was made by an
+// iptables process that we started.
+func (m *Monitor) firewallEvent(e event, scope dataplane.Scope) {
+	const sizeofNfgenmsg = 4
+	if e.typ != nftNewGeneration || len(e.body) < sizeofNfgenmsg {
+		return
+	}
+	own := false
+	eachAttr(e.body[sizeofNfgenmsg:], func(typ uint16, v []byte) {
+		if typ == nftGenProcess && len(v) >= 4 {
+			// In network byte order, unlike rtnetlink.
+			own = m.kernel.firewall.started(int(v[0])<<24 | int(v[1])<<16 | int(v[2])<<8 | int(v[3]))
+		}
+	})
+	if !own {
+		scope.Add(dataplane.Host, dataplane.Of(dataplane.TableChain, dataplane.TableJump))
+	}
+}
