@@ -200,7 +200,7 @@ func (k *Keeper) SetEndpoints(endpoints []cluster.Endpoint) {
 
 // SetReport replaces what the session says: the revision of the store up to
 // which the host has done all that it wants, and what is wrong. Problems go out
-// within a second, the revision alone within five.
+// within a second, the revision alone within about six.
 func (k *Keeper) SetReport(applied int64, problems []cluster.Problem) {
 	k.mu.Lock()
 	k.applied, k.reported = applied, slices.Clone(problems)

@@ -35,7 +35,7 @@ func recall(cfg Config, d diskOwnership) ownership {
 	case d.Lease == 0:
 	case d.BootID == cfg.BootID:
 		o.until = d.Until
-	case now.After(d.Saved) && now.Before(d.Deadline):
+	case !now.Before(d.Saved) && now.Before(d.Deadline):
 		o.until = cfg.Elapsed() + d.Deadline.Sub(now)
 	default:
 		o.until = cfg.Elapsed()

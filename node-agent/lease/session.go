@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -249,7 +250,7 @@ func (k *Keeper) publish(ctx context.Context) error {
 
 func (k *Keeper) wrotePublished() {
 	k.loop.published = k.cfg.Elapsed()
-	k.loop.appliedAt = k.loop.published + jittered(appliedEvery)
+	k.loop.appliedAt = k.loop.published + appliedEvery + rand.N(appliedEvery/4)
 }
 
 // leave ends the session, so that the host is seen to be down without waiting

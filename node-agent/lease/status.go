@@ -98,7 +98,7 @@ func (k *Keeper) problemsLocked() []cluster.Problem {
 	if k.place.incumbent {
 		ps = append(ps, k.cloneProblemsLocked()...)
 	}
-	if k.fencedLocked() {
+	if k.fencedLocked() && k.place.other == nil {
 		ps = append(ps, cluster.Problem{
 			Severity: cluster.SeverityError, Subject: "host " + k.self.Name,
 			What: "could not renew its ownership in time; takes no new attachments until its subnets are confirmed",
