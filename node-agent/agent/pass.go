@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -21,7 +20,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 	facts, err := a.rec.Observe(ctx, a.known(scope, atts))
 	if err != nil {
 		rep := reconcile.Report{Started: time.Now(), Err: err}
-		a.publish(nil, plan.Result{}, rep)
+		a.publish(ctx, nil, plan.Result{}, rep)
 		return rep
 	}
 	if len(facts.Gone) > 0 {
@@ -41,7 +40,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 		a.cfg.Attachments.Vanished(rep.Gone)
 		a.ring()
 	}
-	a.publish(snapshot, res, rep)
+	a.publish(ctx, snapshot, res, rep)
 	return rep
 }
 
@@ -92,12 +91,12 @@ func (a *Agent) lookAround(host *dataplane.HostFacts) {
 		return
 	}
 	if underlay, err := a.cfg.Underlay.Resolve(*host); err == nil {
-		a.logOnce("underlay", nil)
+		a.logOnce("find the underlay", nil)
 		a.underlay = underlay
 	} else {
 		// The last known underlay stays in force: the link may be back in a
 		// moment, and until then there is nothing better to plan with.
-		a.logOnce("underlay", err)
+		a.logOnce("find the underlay", err)
 	}
 	routes := host.Routes
 	if len(routes) > cluster.MaxHostRoutes {
@@ -131,7 +130,7 @@ func (a *Agent) proven() bool {
 }
 
 // publish makes the outcome of a pass known.
-func (a *Agent) publish(snapshot *cluster.Snapshot, res plan.Result, rep reconcile.Report) {
+func (a *Agent) publish(ctx context.Context, snapshot *cluster.Snapshot, res plan.Result, rep reconcile.Report) {
 	a.mu.Lock()
 	s := &a.last
 	s.passes++
@@ -146,7 +145,9 @@ func (a *Agent) publish(snapshot *cluster.Snapshot, res plan.Result, rep reconci
 	applied := s.applied
 	a.mu.Unlock()
 
-	a.logOnce("observe kernel", rep.Err)
+	if rep.Err == nil || ctx.Err() == nil {
+		a.logOnce("observe kernel", rep.Err)
+	}
 	if rep.Err != nil || !a.proven() {
 		return // what is missing in half a picture is no problem yet
 	}
@@ -168,47 +169,3 @@ func reported(problems []cluster.Problem, rep reconcile.Report) []cluster.Proble
 	}
 	return out
 }
-
-// logChanges logs what has become wrong and what no longer is: transitions, not
-// passes.
-func (a *Agent) logChanges(problems []cluster.Problem, outcomes []reconcile.Outcome) {
-	now := map[string]bool{}
-	fresh := 0
-	note := func(key string, log func()) {
-		now[key] = true
-		if a.logged[key] {
-			return
-		}
-		if fresh++; fresh <= maxLogged {
-			log()
-		}
-	}
-	for _, p := range problems {
-		note(p.Subject+"\x00"+p.What, func() {
-			a.cfg.Log.Warn("problem", "subject", p.Subject, "what", p.What, "hint", p.Hint)
-		})
-	}
-	for _, o := range outcomes {
-		note(o.Row.Key().String()+"\x00"+string(o.Condition), func() {
-			a.cfg.Log.Warn("row not in place", "row", o.Row.Key(), "condition", o.Condition, "err", o.Err)
-		})
-	}
-	over := 0
-	maps.DeleteFunc(a.logged, func(key string, _ bool) bool {
-		if key[0] == 0 || now[key] {
-			return false
-		}
-		if over++; over <= maxLogged {
-			a.cfg.Log.Info("no longer a problem", "subject", subjectOf(key))
-		}
-		return true
-	})
-	if more := max(fresh-maxLogged, 0) + max(over-maxLogged, 0); more > 0 {
-		a.cfg.Log.Warn("more of the kind: see `ovlctl agent status`", "messages", more)
-	}
-	maps.Copy(a.logged, now)
-}
-
-// maxLogged bounds what one pass logs: among thousands of peers one cause can
-// have thousands of effects.
-const maxLogged = 10

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -101,23 +100,4 @@ func (a *Agent) Status() attach.Status {
 		s.ClusterRevision = a.last.snapshot.Revision
 	}
 	return s
-}
-
-// logOnce logs err under key when it first appears or changes, and once when it
-// is over.
-func (a *Agent) logOnce(key string, err error) {
-	key = "\x00" + key
-	switch {
-	case err != nil && !a.logged[key]:
-		a.logged[key] = true
-		a.cfg.Log.Warn("cannot "+key[1:], "err", err)
-	case err == nil && a.logged[key]:
-		delete(a.logged, key)
-		a.cfg.Log.Info("recovered", "subject", key[1:])
-	}
-}
-
-func subjectOf(key string) string {
-	subject, _, _ := strings.Cut(key, "\x00")
-	return subject
 }

@@ -45,7 +45,7 @@ func serve(ctx context.Context, o *options) error {
 	if err != nil {
 		return usage(err)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := kernel.Probe(ctx); err != nil {
 		return err
 	}
 	db, id, err := openState(o.stateDir)
@@ -143,9 +143,13 @@ func (d *program) rooms() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
+	monitor, err := kernel.NewMonitor(kernel.MonitorConfig{Kernel: d.linux, Log: d.log})
+	if err != nil {
+		return nil, err
+	}
 	r.loop = agent.New(agent.Config{
-		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: tmpMonitor{}, Cluster: r.mirror,
-		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(d.linux),
+		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: monitor, Cluster: r.mirror,
+		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(monitor),
 		PassDone: func(took time.Duration) { r.metrics.PassSeconds.Observe(took.Seconds()) }, Log: d.log,
 	}, d.underlay)
 	r.Attachments = attach.New(attach.Config{
@@ -223,8 +227,8 @@ func instance() string {
 
 // pollOf returns how often the firewall must be read because its changes are
 // not announced: iptables-legacy has no notifications.
-func pollOf(k *kernel.Linux) time.Duration {
-	if k.Legacy() {
+func pollOf(m *kernel.Monitor) time.Duration {
+	if m.Legacy() {
 		return 500 * time.Millisecond
 	}
 	return 0
