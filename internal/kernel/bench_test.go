@@ -31,12 +31,18 @@ func peerRows(link string) []dataplane.Row {
 func newTunnel(b *testing.B) (*host, dataplane.Link) {
 	b.Helper()
 	h := newHost(b)
+	return h, h.newVXLAN(b)
+}
+
+// newVXLAN makes the VXLAN device ovx5.
+func (h *host) newVXLAN(t testing.TB) dataplane.Link {
+	t.Helper()
 	l := dataplane.Link{
 		LinkKey: dataplane.LinkKey{Name: "ovx5"}, Kind: dataplane.VXLAN, MAC: cluster.MAC{2, 0x4a, 0, 0, 0, 1}, MTU: 1450, Up: true, Alias: "ovl/1/blue/vxlan",
 		VXLAN: dataplane.VXLANAttrs{VNI: 5, Port: 4789, Local: netip.MustParseAddr("192.0.2.1")},
 	}
-	h.apply(b, dataplane.Create, l)
-	return h, l
+	h.apply(t, dataplane.Create, l)
+	return l
 }
 
 func (h *host) apply(t testing.TB, verb dataplane.Verb, rows ...dataplane.Row) {

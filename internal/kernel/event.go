@@ -8,9 +8,6 @@ import (
 	"github.com/ovlnet/ovl/internal/dataplane"
 )
 
-// linkTables are what a change of a link on the host may change.
-const linkTables = netlinkTables
-
 // routeEvent adds to scope what an rtnetlink message may have changed.
 func (m *Monitor) routeEvent(e event, scope dataplane.Scope) {
 	ns, ok := m.where(e.nsid)
@@ -54,7 +51,9 @@ func (m *Monitor) where(nsid int32) (dataplane.NS, bool) {
 	return ns, ok
 }
 
-// own reports whether a message tells of a change that we asked for. The socket
+// own reports whether a message tells of a change that we asked for. The VXLAN
+// driver tells of FDB entries in nobody's name (vxlan_fdb_notify), so that ours
+// wake too; that costs one look at that table. The socket
 // that we open in a container's namespace is the first of this process there,
 // so that the kernel gives it the process's ID as its port (netlink_autobind in
 // net/netlink/af_netlink.c).
@@ -87,7 +86,7 @@ func hostLinkTables(body []byte) dataplane.Tables {
 	if l, ok := decodeLink(body); ok && !dataplane.OwnsName(l.name) {
 		return dataplane.NSTables
 	}
-	return linkTables
+	return netlinkTables
 }
 
 // neighTables returns which table an entry belongs to, if any of ours. Bridges
