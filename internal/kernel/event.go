@@ -51,9 +51,10 @@ func (m *Monitor) where(nsid int32) (dataplane.NS, bool) {
 	return ns, ok
 }
 
-// own reports whether a message tells of a change that we asked for. The VXLAN
-// driver tells of FDB entries in nobody's name (vxlan_fdb_notify), so that ours
-// wake too; that costs one look at that table. The socket
+// own reports whether a message tells of a change that we asked for. The
+// kernel tells of FDB entries and of deleted neighbours in nobody's name
+// (vxlan_fdb_notify, neigh_cleanup_and_release), so that these wake all the same:
+// one look at that table too many. The socket
 // that we open in a container's namespace is the first of this process there,
 // so that the kernel gives it the process's ID as its port (netlink_autobind in
 // net/netlink/af_netlink.c).

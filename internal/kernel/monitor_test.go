@@ -79,8 +79,8 @@ func TestMonitorTellsWhatHandsDo(t *testing.T) {
 	awaits(scopes, "", of(dataplane.TableSysctl))
 }
 
-// TestMonitorPassesOurOwnOver: our own neighbours wake nobody. The device stays
-// down, since the kernel itself tells of one that came up (linkwatch), some time
+// TestMonitorPassesOurOwnOver: neighbours that we make wake nobody. The device
+// stays down, since the kernel itself tells of one that came up (linkwatch), some time
 // later.
 func TestMonitorPassesOurOwnOver(t *testing.T) {
 	h := newHost(t)
@@ -98,7 +98,6 @@ func TestMonitorPassesOurOwnOver(t *testing.T) {
 	}
 	scopes := watch(t, h)
 	h.apply(t, dataplane.Create, rows...)
-	h.apply(t, dataplane.Delete, rows...)
 	h.do(t, "ip addr add 203.0.113.1/24 dev uplink0")
 	told := dataplane.Scope{}
 	for !told[dataplane.Host].Has(dataplane.TableAddr) || told[dataplane.Host].Has(dataplane.TableLink) {
