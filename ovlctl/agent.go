@@ -13,26 +13,30 @@ func newAgentCommand(o *options) *cobra.Command {
 		newAgentStatus(o), newAgentPlan(o), newAgentDiff(o))
 }
 
-var rowView = view[*ovlv1.Row]{
-	name: (*ovlv1.Row).GetKey,
-	columns: []column[*ovlv1.Row]{
-		{title: "TABLE", cell: (*ovlv1.Row).GetTable},
-		{title: "NAMESPACE", cell: (*ovlv1.Row).GetNamespace},
-		{title: "KEY", wide: true, cell: (*ovlv1.Row).GetKey},
-		{title: "ROW", lines: true, cell: (*ovlv1.Row).GetText},
-	},
+func rowView() view[*ovlv1.Row] {
+	return view[*ovlv1.Row]{
+		name: (*ovlv1.Row).GetKey,
+		columns: []column[*ovlv1.Row]{
+			{title: "TABLE", cell: (*ovlv1.Row).GetTable},
+			{title: "NAMESPACE", cell: (*ovlv1.Row).GetNamespace},
+			{title: "KEY", wide: true, cell: (*ovlv1.Row).GetKey},
+			{title: "ROW", lines: true, cell: (*ovlv1.Row).GetText},
+		},
+	}
 }
 
-var opView = view[*ovlv1.Op]{
-	name: func(op *ovlv1.Op) string { return op.GetVerb() + " " + op.GetRow().GetKey() },
-	columns: []column[*ovlv1.Op]{
-		{title: "VERB", cell: (*ovlv1.Op).GetVerb},
-		{title: "TABLE", cell: func(op *ovlv1.Op) string { return op.GetRow().GetTable() }},
-		{title: "NAMESPACE", cell: func(op *ovlv1.Op) string { return op.GetRow().GetNamespace() }},
-		{title: "KEY", wide: true, cell: func(op *ovlv1.Op) string { return op.GetRow().GetKey() }},
-		{title: "ROW", lines: true, cell: func(op *ovlv1.Op) string { return op.GetRow().GetText() }},
-		{title: "WHY", cell: (*ovlv1.Op).GetWhy},
-	},
+func opView() view[*ovlv1.Op] {
+	return view[*ovlv1.Op]{
+		name: func(op *ovlv1.Op) string { return op.GetVerb() + " " + op.GetRow().GetKey() },
+		columns: []column[*ovlv1.Op]{
+			{title: "VERB", cell: (*ovlv1.Op).GetVerb},
+			{title: "TABLE", cell: func(op *ovlv1.Op) string { return op.GetRow().GetTable() }},
+			{title: "NAMESPACE", cell: func(op *ovlv1.Op) string { return op.GetRow().GetNamespace() }},
+			{title: "KEY", wide: true, cell: func(op *ovlv1.Op) string { return op.GetRow().GetKey() }},
+			{title: "ROW", lines: true, cell: func(op *ovlv1.Op) string { return op.GetRow().GetText() }},
+			{title: "WHY", cell: (*ovlv1.Op).GetWhy},
+		},
+	}
 }
 
 func newAgentPlan(o *options) *cobra.Command {
@@ -49,7 +53,7 @@ func newAgentPlan(o *options) *cobra.Command {
 					return cl.explain("show plan", err)
 				}
 				sayProblems(o.stderr, r.GetProblems())
-				return rowView.list(o, r.GetRows())
+				return rowView().list(o, r.GetRows())
 			})
 		},
 	}
@@ -74,7 +78,7 @@ change now. At rest that is nothing: no line, or an empty array.`,
 				if len(r.GetOps()) == 0 && (o.output == formatTable || o.output == formatWide) {
 					return nil
 				}
-				return opView.list(o, r.GetOps())
+				return opView().list(o, r.GetOps())
 			})
 		},
 	}

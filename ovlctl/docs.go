@@ -10,7 +10,7 @@ import (
 
 // newDocsCommand writes the manual from the same source as the help; packagers
 // run it.
-func newDocsCommand(o *options) *cobra.Command {
+func newDocsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "man DIR",
 		Aliases:           []string{"docs"},

@@ -13,19 +13,21 @@ func newEndpointCommand(o *options) *cobra.Command {
 		newEndpointList(o), newEndpointInspect(o))
 }
 
-var endpointView = view[*ovlv1.Endpoint]{
-	name: (*ovlv1.Endpoint).GetName,
-	columns: []column[*ovlv1.Endpoint]{
-		{title: "NAME", cell: (*ovlv1.Endpoint).GetName},
-		{title: "NETWORK", cell: (*ovlv1.Endpoint).GetNetwork},
-		{title: "HOST", cell: (*ovlv1.Endpoint).GetHost},
-		{title: "ADDRESSES", cell: func(e *ovlv1.Endpoint) string { return list(e.GetAddresses()) }},
-		{title: "MAC", cell: (*ovlv1.Endpoint).GetMac},
-		{title: "ALIASES", wide: true, cell: func(e *ovlv1.Endpoint) string { return list(e.GetAliases()) }},
-		{title: "LABELS", wide: true, cell: func(e *ovlv1.Endpoint) string { return labels(e.GetLabels()) }},
-		{title: "ID", wide: true, cell: (*ovlv1.Endpoint).GetId},
-		{title: "HOST-ID", wide: true, cell: (*ovlv1.Endpoint).GetHostId},
-	},
+func endpointView() view[*ovlv1.Endpoint] {
+	return view[*ovlv1.Endpoint]{
+		name: (*ovlv1.Endpoint).GetName,
+		columns: []column[*ovlv1.Endpoint]{
+			{title: "NAME", cell: (*ovlv1.Endpoint).GetName},
+			{title: "NETWORK", cell: (*ovlv1.Endpoint).GetNetwork},
+			{title: "HOST", cell: (*ovlv1.Endpoint).GetHost},
+			{title: "ADDRESSES", cell: func(e *ovlv1.Endpoint) string { return list(e.GetAddresses()) }},
+			{title: "MAC", cell: (*ovlv1.Endpoint).GetMac},
+			{title: "ALIASES", wide: true, cell: func(e *ovlv1.Endpoint) string { return list(e.GetAliases()) }},
+			{title: "LABELS", wide: true, cell: func(e *ovlv1.Endpoint) string { return labels(e.GetLabels()) }},
+			{title: "ID", wide: true, cell: (*ovlv1.Endpoint).GetId},
+			{title: "HOST-ID", wide: true, cell: (*ovlv1.Endpoint).GetHostId},
+		},
+	}
 }
 
 func newEndpointList(o *options) *cobra.Command {
@@ -43,7 +45,7 @@ func newEndpointList(o *options) *cobra.Command {
 				if err != nil {
 					return cl.explain("list endpoints", err)
 				}
-				return endpointView.list(o, all)
+				return endpointView().list(o, all)
 			})
 		},
 	}
@@ -68,7 +70,7 @@ several networks, so JSON and YAML are an array.`,
 				if err != nil {
 					return cl.explain("show endpoint "+args[0], err)
 				}
-				return endpointView.each(o, r.GetEndpoints())
+				return endpointView().each(o, r.GetEndpoints())
 			})
 		},
 	}

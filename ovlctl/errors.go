@@ -65,7 +65,7 @@ func sayError(w io.Writer, err error) {
 	if err == nil {
 		return
 	}
-	if _, ok := err.(silentError); ok {
+	if _, silent := errors.AsType[silentError](err); silent {
 		return
 	}
 	if many, ok := err.(interface{ Unwrap() []error }); ok {

@@ -15,23 +15,25 @@ func newNetworkCommand(o *options) *cobra.Command {
 		newNetworkUpdate(o), newNetworkRemove(o), newNetworkPrune(o))
 }
 
-var networkView = view[*ovlv1.Network]{
-	name: (*ovlv1.Network).GetName,
-	columns: []column[*ovlv1.Network]{
-		{title: "NAME", cell: (*ovlv1.Network).GetName},
-		{title: "DRIVER", cell: func(n *ovlv1.Network) string { return n.GetDriver().String() }},
-		{title: "VNI", cell: func(n *ovlv1.Network) string { return number(n.GetVni()) }},
-		{title: "SUBNETS", cell: func(n *ovlv1.Network) string { return list(n.GetSubnets()) }},
-		{title: "HOST-PREFIX", cell: hostPrefixes},
-		{title: "OUTSIDE", cell: outside},
-		{title: "MTU", wide: true, cell: networkMTU},
-		{title: "DIRECT-ROUTING", wide: true, cell: func(n *ovlv1.Network) string { return yesNo(n.GetDirectRouting()) }},
-		{title: "STATIC-RANGE", wide: true, cell: (*ovlv1.Network).GetStaticRange},
-		{title: "DNS-DOMAIN", wide: true, cell: (*ovlv1.Network).GetDnsDomain},
-		{title: "PARENT", wide: true, cell: (*ovlv1.Network).GetParent},
-		{title: "LABELS", wide: true, cell: func(n *ovlv1.Network) string { return labels(n.GetLabels()) }},
-		{title: "CREATED", wide: true, cell: func(n *ovlv1.Network) string { return when(n.GetCreated()) }},
-	},
+func networkView() view[*ovlv1.Network] {
+	return view[*ovlv1.Network]{
+		name: (*ovlv1.Network).GetName,
+		columns: []column[*ovlv1.Network]{
+			{title: "NAME", cell: (*ovlv1.Network).GetName},
+			{title: "DRIVER", cell: func(n *ovlv1.Network) string { return n.GetDriver().String() }},
+			{title: "VNI", cell: func(n *ovlv1.Network) string { return number(n.GetVni()) }},
+			{title: "SUBNETS", cell: func(n *ovlv1.Network) string { return list(n.GetSubnets()) }},
+			{title: "HOST-PREFIX", cell: hostPrefixes},
+			{title: "OUTSIDE", cell: outside},
+			{title: "MTU", wide: true, cell: networkMTU},
+			{title: "DIRECT-ROUTING", wide: true, cell: func(n *ovlv1.Network) string { return yesNo(n.GetDirectRouting()) }},
+			{title: "STATIC-RANGE", wide: true, cell: (*ovlv1.Network).GetStaticRange},
+			{title: "DNS-DOMAIN", wide: true, cell: (*ovlv1.Network).GetDnsDomain},
+			{title: "PARENT", wide: true, cell: (*ovlv1.Network).GetParent},
+			{title: "LABELS", wide: true, cell: func(n *ovlv1.Network) string { return labels(n.GetLabels()) }},
+			{title: "CREATED", wide: true, cell: func(n *ovlv1.Network) string { return when(n.GetCreated()) }},
+		},
+	}
 }
 
 func hostPrefixes(n *ovlv1.Network) string {
@@ -75,7 +77,7 @@ func newNetworkList(o *options) *cobra.Command {
 				if err != nil {
 					return cl.explain("list networks", err)
 				}
-				return networkView.list(o, all)
+				return networkView().list(o, all)
 			})
 		},
 	}
@@ -95,7 +97,7 @@ func newNetworkInspect(o *options) *cobra.Command {
 				if err != nil {
 					return cl.explain("show network "+args[0], err)
 				}
-				return networkView.one(o, n)
+				return networkView().one(o, n)
 			})
 		},
 	}

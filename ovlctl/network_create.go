@@ -50,7 +50,7 @@ func newNetworkCreate(o *options) *cobra.Command {
 				if err != nil {
 					return cl.explain("create network "+args[0], err)
 				}
-				return networkView.made(o, changed(c, "output"), n)
+				return networkView().made(o, changed(c, "output"), n)
 			})
 		},
 	}

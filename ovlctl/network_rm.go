@@ -81,8 +81,9 @@ func (o *options) prune(ctx context.Context, cl *client, name string) error {
 		return err
 	case codes.FailedPrecondition, codes.NotFound:
 		return nil
+	default:
+		return cl.explain("remove network "+name, err)
 	}
-	return cl.explain("remove network "+name, err)
 }
 
 func (c *client) unusedNetworks(ctx context.Context) ([]string, error) {

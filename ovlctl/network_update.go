@@ -66,7 +66,7 @@ func newNetworkUpdate(o *options) *cobra.Command {
 			if err != nil {
 				return cl.explain("update network "+args[0], err)
 			}
-			return networkView.made(o, changed(c, "output"), n)
+			return networkView().made(o, changed(c, "output"), n)
 		})
 	}
 	return c

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -67,10 +68,7 @@ func (o *options) sandboxStates() (map[string]sandbox.Status, error) {
 // withSandboxes adds the sandboxes that are on no network, so that nothing
 // which ovlctl rm could remove goes unlisted.
 func withSandboxes(paths sandbox.Paths, all []*ovlv1.Attachment, states map[string]sandbox.Status) []*ovlv1.Attachment {
-	missing := map[string]sandbox.Status{}
-	for n, st := range states {
-		missing[n] = st
-	}
+	missing := maps.Clone(states)
 	for _, a := range all {
 		delete(missing, a.GetName())
 	}

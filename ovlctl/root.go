@@ -55,7 +55,7 @@ func newRootCommand(o *options) *cobra.Command {
 		newAgentCommand(o), newWhoisCommand(o))
 	addCommands(root, groupOther, newVersionCommand(o), newContextCommand(o))
 	addCommands(root, groupOther, newLabCommand(o))
-	root.AddCommand(newDocsCommand(o))
+	root.AddCommand(newDocsCommand())
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	return root

@@ -27,9 +27,10 @@ func (c *client) explain(what string, err error) error {
 		return c.unreachable(what, s)
 	case codes.Unimplemented:
 		return codef(exitFailed, "%s: %s does not know this call; is its version older than this ovlctl?", what, c.who)
+	default:
+		// Servers too say what they were doing, often in the same words.
+		return codef(codeOf(s.Code()), "%s: %s", what, strings.TrimPrefix(message(s), what+": "))
 	}
-	// Servers too say what they were doing, often in the same words.
-	return codef(codeOf(s.Code()), "%s: %s", what, strings.TrimPrefix(message(s), what+": "))
 }
 
 // codeOf maps the status of a call to an exit code.

@@ -94,7 +94,7 @@ func (v overview) print(o *options, address string) error {
 	}
 	if len(v.networks) > 0 {
 		fmt.Fprintln(o.stdout)
-		if err := networkView.list(o, v.networks); err != nil {
+		if err := networkView().list(o, v.networks); err != nil {
 			return err
 		}
 	}

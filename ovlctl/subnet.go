@@ -12,17 +12,19 @@ func newSubnetCommand(o *options) *cobra.Command {
 	return newNounCommand("subnet", "Show which host has which subnet", []string{"subnets"}, newSubnetList(o))
 }
 
-var subnetView = view[*ovlv1.Subnet]{
-	name: func(s *ovlv1.Subnet) string { return s.GetNetwork() + "/" + s.GetPrefix() },
-	columns: []column[*ovlv1.Subnet]{
-		{title: "NETWORK", cell: (*ovlv1.Subnet).GetNetwork},
-		{title: "SUBNET", cell: (*ovlv1.Subnet).GetPrefix},
-		{title: "HOST", cell: (*ovlv1.Subnet).GetHost},
-		{title: "UNDERLAY", cell: func(s *ovlv1.Subnet) string { return list(s.GetUnderlay()) }},
-		{title: "VTEP-MAC", cell: (*ovlv1.Subnet).GetVtepMac},
-		{title: "HOST-ID", wide: true, cell: (*ovlv1.Subnet).GetHostId},
-		{title: "REVISION", wide: true, cell: func(s *ovlv1.Subnet) string { return number(s.GetRevision()) }},
-	},
+func subnetView() view[*ovlv1.Subnet] {
+	return view[*ovlv1.Subnet]{
+		name: func(s *ovlv1.Subnet) string { return s.GetNetwork() + "/" + s.GetPrefix() },
+		columns: []column[*ovlv1.Subnet]{
+			{title: "NETWORK", cell: (*ovlv1.Subnet).GetNetwork},
+			{title: "SUBNET", cell: (*ovlv1.Subnet).GetPrefix},
+			{title: "HOST", cell: (*ovlv1.Subnet).GetHost},
+			{title: "UNDERLAY", cell: func(s *ovlv1.Subnet) string { return list(s.GetUnderlay()) }},
+			{title: "VTEP-MAC", cell: (*ovlv1.Subnet).GetVtepMac},
+			{title: "HOST-ID", wide: true, cell: (*ovlv1.Subnet).GetHostId},
+			{title: "REVISION", wide: true, cell: func(s *ovlv1.Subnet) string { return number(s.GetRevision()) }},
+		},
+	}
 }
 
 func newSubnetList(o *options) *cobra.Command {
@@ -40,7 +42,7 @@ func newSubnetList(o *options) *cobra.Command {
 				if err != nil {
 					return cl.explain("list subnets", err)
 				}
-				return subnetView.list(o, all)
+				return subnetView().list(o, all)
 			})
 		},
 	}

@@ -8,25 +8,27 @@ import (
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
-var whoisView = view[*ovlv1.WhoisMatch]{
-	name: func(m *ovlv1.WhoisMatch) string {
-		return first(m.GetContainer(), m.GetInterface(), m.GetSubnet(), m.GetHost())
-	},
-	columns: []column[*ovlv1.WhoisMatch]{
-		{title: "KIND", cell: (*ovlv1.WhoisMatch).GetKind},
-		{title: "HOST", cell: (*ovlv1.WhoisMatch).GetHost},
-		{title: "NETWORK", cell: (*ovlv1.WhoisMatch).GetNetwork},
-		{title: "CONTAINER", cell: (*ovlv1.WhoisMatch).GetContainer},
-		{title: "INTERFACE", cell: (*ovlv1.WhoisMatch).GetInterface},
-		{title: "HOST-LINK", cell: (*ovlv1.WhoisMatch).GetHostLink},
-		{title: "ADDRESSES", cell: func(m *ovlv1.WhoisMatch) string { return list(m.GetAddresses()) }},
-		{title: "MAC", cell: (*ovlv1.WhoisMatch).GetMac},
-		{title: "NETNS", wide: true, cell: (*ovlv1.WhoisMatch).GetNetns},
-		{title: "BRIDGE", wide: true, cell: (*ovlv1.WhoisMatch).GetBridge},
-		{title: "VXLAN", wide: true, cell: (*ovlv1.WhoisMatch).GetVxlan},
-		{title: "SUBNET", wide: true, cell: (*ovlv1.WhoisMatch).GetSubnet},
-		{title: "UNDERLAY", wide: true, cell: (*ovlv1.WhoisMatch).GetUnderlay},
-	},
+func whoisView() view[*ovlv1.WhoisMatch] {
+	return view[*ovlv1.WhoisMatch]{
+		name: func(m *ovlv1.WhoisMatch) string {
+			return first(m.GetContainer(), m.GetInterface(), m.GetSubnet(), m.GetHost())
+		},
+		columns: []column[*ovlv1.WhoisMatch]{
+			{title: "KIND", cell: (*ovlv1.WhoisMatch).GetKind},
+			{title: "HOST", cell: (*ovlv1.WhoisMatch).GetHost},
+			{title: "NETWORK", cell: (*ovlv1.WhoisMatch).GetNetwork},
+			{title: "CONTAINER", cell: (*ovlv1.WhoisMatch).GetContainer},
+			{title: "INTERFACE", cell: (*ovlv1.WhoisMatch).GetInterface},
+			{title: "HOST-LINK", cell: (*ovlv1.WhoisMatch).GetHostLink},
+			{title: "ADDRESSES", cell: func(m *ovlv1.WhoisMatch) string { return list(m.GetAddresses()) }},
+			{title: "MAC", cell: (*ovlv1.WhoisMatch).GetMac},
+			{title: "NETNS", wide: true, cell: (*ovlv1.WhoisMatch).GetNetns},
+			{title: "BRIDGE", wide: true, cell: (*ovlv1.WhoisMatch).GetBridge},
+			{title: "VXLAN", wide: true, cell: (*ovlv1.WhoisMatch).GetVxlan},
+			{title: "SUBNET", wide: true, cell: (*ovlv1.WhoisMatch).GetSubnet},
+			{title: "UNDERLAY", wide: true, cell: (*ovlv1.WhoisMatch).GetUnderlay},
+		},
+	}
 }
 
 func newWhoisCommand(o *options) *cobra.Command {
@@ -47,7 +49,7 @@ func newWhoisCommand(o *options) *cobra.Command {
 				if len(r.GetMatches()) == 0 {
 					return codef(exitNotFound, "whois %s: nothing on this host knows it; try ovlctl endpoint inspect %s", args[0], args[0])
 				}
-				return whoisView.list(o, r.GetMatches())
+				return whoisView().list(o, r.GetMatches())
 			})
 		},
 	}

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"github.com/ovlnet/ovl/internal/cluster"
 )
 
 // Paths are where sandboxes live on a host. Those of /run must be on a tmpfs,
@@ -28,6 +26,7 @@ func DefaultPaths() Paths {
 var (
 	ErrExists  = errors.New("exists")
 	ErrMissing = errors.New("no such sandbox")
+	ErrName    = errors.New("want 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit")
 )
 
 // Sandbox is one sandbox, there or not: a name and its paths. Names are DNS
@@ -38,9 +37,9 @@ type Sandbox struct {
 }
 
 // Sandbox returns the sandbox of that name, which need not exist yet. The error
-// wraps [cluster.ErrName] if the name is none.
+// wraps [ErrName] if the name is none.
 func (p Paths) Sandbox(name string) (Sandbox, error) {
-	if err := cluster.CheckName(name); err != nil {
+	if err := checkName(name); err != nil {
 		return Sandbox{}, err
 	}
 	return Sandbox{Name: name, paths: p}, nil
@@ -57,7 +56,7 @@ func (p Paths) List() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if e.IsDir() && cluster.CheckName(e.Name()) == nil {
+		if e.IsDir() && checkName(e.Name()) == nil {
 			names = append(names, e.Name())
 		}
 	}
@@ -92,6 +91,21 @@ func (s Sandbox) Free() error {
 	}
 	if _, err := os.Lstat(s.etc()); err == nil && !s.ownsEtc() {
 		return fmt.Errorf("%s: %w", s.etc(), ErrExists)
+	}
+	return nil
+}
+
+// maxName is the longest name: a DNS label (RFC 1035 section 2.3.4).
+const maxName = 63
+
+// checkName wants a DNS label in lower case (RFC 1123 section 2.1).
+func checkName(s string) error {
+	ok := 1 <= len(s) && len(s) <= maxName && s[0] != '-' && s[len(s)-1] != '-'
+	for _, c := range []byte(s) {
+		ok = ok && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("name %.80q: %w", s, ErrName)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func namespaceID(path string) (nsID, error) {
 // that an unmount leaves behind is none.
 func isNamespace(path string) bool {
 	var st unix.Statfs_t
-	return unix.Statfs(path, &st) == nil && int64(st.Type) == unix.NSFS_MAGIC
+	return unix.Statfs(path, &st) == nil && st.Type == unix.NSFS_MAGIC
 }
 
 // Processes returns the PIDs of what runs in the sandbox. A process in its

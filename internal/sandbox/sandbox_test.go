@@ -62,6 +62,7 @@ func newSandbox(t *testing.T, name string) Sandbox {
 }
 
 func testPaths(t *testing.T) Paths {
+	t.Helper()
 	dir := t.TempDir()
 	p := Paths{NetNS: filepath.Join(dir, "netns"), Etc: filepath.Join(dir, "etc"), State: filepath.Join(dir, "state")}
 	t.Cleanup(func() { _ = unix.Unmount(p.NetNS, unix.MNT_DETACH) })

@@ -43,6 +43,7 @@ type Process struct {
 // reads nothing, writes to the sandbox's log, and has a session of its own. The
 // error wraps [ErrNotFound] or [ErrNotExecutable] if there is no such command.
 func (s Sandbox) Start(argv []string, stdio Stdio, detach bool) (*Process, error) {
+	// No context: the command outlives whoever starts it
 	cmd := exec.Command("/proc/self/exe", s.initArgs(argv)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdio.In, stdio.Out, stdio.Err
 	if detach {
