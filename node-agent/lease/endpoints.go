@@ -111,13 +111,8 @@ func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, delet
 // addresses belong to; 0 if none of our subnets holds them.
 func (k *Keeper) createdLocked(e cluster.Endpoint) int64 {
 	for _, r := range k.rows {
-		if r.Network != e.Network {
-			continue
-		}
-		for _, a := range e.Addrs {
-			if r.Prefix.Contains(a) {
-				return r.Created
-			}
+		if r.Network == e.Network && slices.ContainsFunc(e.Addrs, r.Prefix.Contains) {
+			return r.Created
 		}
 	}
 	return 0

@@ -85,7 +85,7 @@ func TestSuspend(t *testing.T) {
 		synctest.Wait()
 		l := h.take(network)
 		h.kv.SetConnected(false)
-		h.skew += ownershipTTL
+		h.skew.Add(int64(ownershipTTL))
 		h.want(l.Prefix, lease.Pending)
 		if err := h.keeper.MayAttach(); !errors.Is(err, lease.ErrFenced) {
 			t.Errorf("after suspend: %v, want %v", err, lease.ErrFenced)

@@ -49,7 +49,7 @@ func (k *Keeper) repairHost(ctx context.Context) error {
 	value, err := store.EncodeHost(self)
 	k.setInvalid(self, err)
 	if err != nil {
-		return nil // reported as a problem; trying again would not help
+		return nil //nolint:nilerr // reported as a problem; trying again would not help
 	}
 	if exists && rec.Lease == lease && bytes.Equal(rec.Value, value) {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,7 +38,9 @@ type rig struct {
 	hosts []*host
 }
 
-func newRig(t fataler, dir string) *rig { return &rig{t: t, dir: dir, store: mem.New(), ttl: ownershipTTL} }
+func newRig(t fataler, dir string) *rig {
+	return &rig{t: t, dir: dir, store: mem.New(), ttl: ownershipTTL}
+}
 
 // host is one machine: its disk survives restarts of its agent.
 type host struct {
@@ -47,7 +50,7 @@ type host struct {
 	kv       *mem.Client
 	boot     int
 	booted   time.Time
-	skew     time.Duration // what Elapsed counts beyond the bubble's clock: suspend
+	skew     atomic.Int64 // what Elapsed counts beyond the bubble's clock: suspend
 	runs     int
 	keeper   *lease.Keeper
 	instance string
@@ -101,7 +104,7 @@ func (h *host) startWith(kv store.KV) *host {
 	k, err := lease.Open(lease.Config{
 		KV: deadable{kv, dead}, DB: h.db, Self: h.self, BootID: fmt.Sprintf("boot-%s-%d", h.self.Name, h.boot), Instance: h.instance,
 		SessionTTL: 15 * time.Second, OwnershipTTL: h.r.ttl,
-		Elapsed: func() time.Duration { return time.Since(booted) + *skew },
+		Elapsed: func() time.Duration { return time.Since(booted) + time.Duration(skew.Load()) },
 	})
 	if err != nil {
 		h.r.t.Fatalf("open: %v", err)
@@ -126,7 +129,8 @@ func (h *host) reboot(d time.Duration) {
 	h.kill()
 	time.Sleep(d)
 	h.boot++
-	h.booted, h.skew = time.Now(), 0
+	h.booted = time.Now()
+	h.skew.Store(0)
 	h.start()
 }
 
