@@ -77,7 +77,8 @@ func (c *conn) do(m *message, f func(body []byte)) error {
 	if native.Uint16(m.b[6:])&unix.NLM_F_DUMP != unix.NLM_F_DUMP {
 		native.PutUint16(m.b[6:], native.Uint16(m.b[6:])|unix.NLM_F_ACK)
 	}
-	if err := retryEINTR(func() error { return unix.Sendto(c.fd, m.b, 0, &kernelAddr) }); err != nil {
+	to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK} // port 0: the kernel
+	if err := retryEINTR(func() error { return unix.Sendto(c.fd, m.b, 0, to) }); err != nil {
 		return err
 	}
 	interrupted := false
@@ -97,8 +98,6 @@ func (c *conn) do(m *message, f func(body []byte)) error {
 		}
 	}
 }
-
-var kernelAddr = unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 
 func retryEINTR(f func() error) error {
 	for {

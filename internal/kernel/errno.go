@@ -40,7 +40,7 @@ func classOf(err error) reconcile.Class {
 	if !ok {
 		return reconcile.Refused
 	}
-	switch errno {
+	switch errno { //nolint:exhaustive // every other errno is a refusal
 	case unix.EINTR, unix.EBUSY, unix.ENOBUFS, unix.EAGAIN, unix.ENOMEM, unix.ETIMEDOUT:
 		return reconcile.Again
 	case unix.ENODEV, unix.ESRCH, unix.ENOENT, unix.ENXIO,

@@ -12,9 +12,10 @@ import (
 // somebody else added among them, for they have to go. The all-zero MAC (where
 // to flood) is an entry like any other: we have none.
 //
-// An entry may have several destinations, which come as one message each, or a
-// destination with a port of its own. A row has room for one: such an entry is
-// reported without any, so that it differs from whatever is wanted.
+// A destination may have a port, an identifier or a link of its own, and the
+// entry of the all-zero MAC several destinations, which come as one message
+// each. A row has no room for these: such an entry is reported without a
+// destination, so that it differs from whatever is wanted.
 func (o *observation) readFDB() error {
 	return o.space.conn.dump(unix.RTM_GETNEIGH, ndHeader(request(0, 0), unix.AF_BRIDGE, 0, 0, 0), func(body []byte) {
 		n, ok := decodeNeigh(body)
@@ -33,18 +34,15 @@ func (o *observation) readFDB() error {
 	})
 }
 
-// applyFDB writes an entry of the device itself (NTF_SELF). NLM_F_REPLACE
-// changes the first destination of an entry and leaves further ones alone, and
-// changes nothing at all if one of them is the wanted one (vxlan_fdb_replace in
-// drivers/net/vxlan); so an entry that is known to differ is deleted first.
+// applyFDB writes an entry of the device itself (NTF_SELF). That of a unicast
+// MAC has one destination only, so that replacing it leaves no other (vxlan_fdb_update
+// in drivers/net/vxlan/vxlan_core.c); a deletion that names none means all.
 func (s *space) applyFDB(verb dataplane.Verb, r dataplane.FDB) error {
 	err := s.onLink(r.Link, func(index int32) error {
-		if verb != dataplane.Create {
+		if verb == dataplane.Delete {
 			m := ndHeader(request(unix.RTM_DELNEIGH, 0), unix.AF_BRIDGE, index, 0, unix.NTF_SELF)
 			m.attr(unix.NDA_LLADDR, r.MAC[:])
-			if err := unlessGone(dataplane.Delete, s.conn.do(m, nil)); err != nil || verb == dataplane.Delete {
-				return err
-			}
+			return s.conn.do(m, nil)
 		}
 		m := ndHeader(request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE), unix.AF_BRIDGE, index, unix.NUD_PERMANENT, unix.NTF_SELF)
 		m.attr(unix.NDA_LLADDR, r.MAC[:])

@@ -19,6 +19,8 @@ type space struct {
 	// index holds the indexes of links of ours by name: what was last seen,
 	// dropped when the kernel knows better.
 	index map[string]int32
+	// odd holds the keys of routes of ours that a row cannot tell, as last seen.
+	odd map[dataplane.RouteKey]bool
 }
 
 // enter opens a namespace. The caller leaves it as soon as it can: an open

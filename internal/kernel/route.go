@@ -83,6 +83,9 @@ func (r routeInfo) simple() bool {
 
 // readRoutes reads the routes of the main table, of both families at once.
 func (o *observation) readRoutes(facts *factsMaker) error {
+	if o.tables.Has(dataplane.TableRoute) {
+		o.space.odd = map[dataplane.RouteKey]bool{}
+	}
 	m := request(0, 0).put(make([]byte, unix.SizeofRtMsg)...)
 	return o.space.conn.dump(unix.RTM_GETROUTE, m, func(body []byte) {
 		r, ok := decodeRoute(body)
@@ -109,6 +112,8 @@ func (o *observation) addRoute(r routeInfo) {
 	_, double := o.state.Routes[row.RouteKey]
 	if l, ok := o.links[r.link]; ok && !double && r.simple() {
 		row.Link = l.name
+	} else {
+		o.space.odd[row.RouteKey] = true
 	}
 	o.state.Add(row)
 }
@@ -143,10 +148,13 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 
 // replaceable reports whether the route to r's destination can be replaced in
 // place, so that no packet goes astray meanwhile: the one there is ours and
-// simple. IPv6 replaces a route with a gateway only by one with a gateway, and
+// simple, and the last look saw no other beside it. IPv6 replaces a route with a gateway only by one with a gateway, and
 // without by one without; else it puts the new one beside the old
 // (fib6_add_rt2node in net/ipv6/ip6_fib.c).
 func (s *space) replaceable(r dataplane.Route) bool {
+	if s.odd[r.RouteKey] || s.ns != dataplane.Host {
+		return false
+	}
 	dst := r.Dst.Addr()
 	m := request(unix.RTM_GETROUTE, 0).put(familyOf(dst), byte(dst.BitLen()), 0, 0, 0, 0, 0, 0).put32(unix.RTM_F_FIB_MATCH)
 	m.attr(unix.RTA_DST, dst.AsSlice())

@@ -71,6 +71,7 @@ func errnoOf(c reconcile.Class) error {
 		return syscall.ENODEV
 	case reconcile.Refused:
 		return syscall.EPERM
+	case reconcile.Again:
 	}
 	return syscall.EBUSY
 }

@@ -97,7 +97,7 @@ func testCrash(t *testing.T, h Harness, shard int) {
 			want.Delete(k)
 		}
 	}
-	for _, s := range []dataplane.Sysctl{sysctl("net/ipv4/ip_forward", "1"), sysctl("net/ipv6/conf/all/forwarding", "1")} {
+	for _, s := range []dataplane.Sysctl{enabled("net/ipv4/ip_forward"), enabled("net/ipv6/conf/all/forwarding")} {
 		none.Add(s)
 	}
 	steps := pass(t, h, want, -1, a)

@@ -43,7 +43,7 @@ func world(namespaces ...dataplane.NS) dataplane.State {
 		address("", bridge, "10.64.1.1/24"), address("", bridge, "fd64:0:0:1::1/64"),
 		address("", vxlan, "10.64.1.0/32"), address("", vxlan, "fd64:0:0:1::/128"),
 		route("", "10.64.1.0/24", bridge, "", "10.64.1.1"), route("", "fd64:0:0:1::/64", bridge, "", "fd64:0:0:1::1"),
-		sysctl("net/ipv4/ip_forward", "1"), sysctl("net/ipv6/conf/all/forwarding", "1"),
+		enabled("net/ipv4/ip_forward"), enabled("net/ipv6/conf/all/forwarding"),
 		fdb(vxlanSix, 9, "2001:db8::9"),
 	)
 	for i := range byte(2) {
@@ -91,8 +91,8 @@ func address(ns dataplane.NS, link, p string) dataplane.Addr {
 	return dataplane.Addr{AddrKey: dataplane.AddrKey{NS: ns, Link: link, Prefix: netip.MustParsePrefix(p)}}
 }
 
-func sysctl(name, value string) dataplane.Sysctl {
-	return dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{Name: name}, Value: value}
+func enabled(name string) dataplane.Sysctl {
+	return dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{Name: name}, Value: "1"}
 }
 
 func neigh(link, addr string, m byte) dataplane.Neigh {
