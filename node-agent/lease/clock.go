@@ -29,5 +29,5 @@ func usable(ttl time.Duration) time.Duration { return ttl - ttl/1000 }
 // jittered returns d shortened by up to a quarter, so that hosts which started
 // together do not renew together.
 func jittered(d time.Duration) time.Duration {
-	return d - rand.N(max(d/4, 1))
+	return d - rand.N(max(d/4, 1)) //nolint:gosec // no secret
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -250,7 +249,7 @@ func (k *Keeper) publish(ctx context.Context) error {
 
 func (k *Keeper) wrotePublished() {
 	k.loop.published = k.cfg.Elapsed()
-	k.loop.appliedAt = k.loop.published + appliedEvery + rand.N(appliedEvery/4)
+	k.loop.appliedAt = k.loop.published + jittered(appliedEvery*5/4)
 }
 
 // leave ends the session, so that the host is seen to be down without waiting
