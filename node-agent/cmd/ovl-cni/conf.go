@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+)
+
+// defaultSocket is the agent's, unless OVL_SOCKET or the configuration says
+// otherwise.
+const defaultSocket = "/run/ovl/agent.sock"
+
+// conf is the configuration on stdin: what the specification and its
+// conventions have, and network and socket, which are ovl's own.
+type conf struct {
+	types.PluginConf
+	// Network is the ovl network to attach to; that of the configuration's name
+	// if empty.
+	Network string `json:"network,omitempty"`
+	Socket  string `json:"socket,omitempty"`
+
+	RuntimeConfig struct {
+		MAC     string   `json:"mac,omitempty"`
+		IPs     []string `json:"ips,omitempty"`
+		Aliases []string `json:"aliases,omitempty"`
+	} `json:"runtimeConfig,omitzero"`
+	Args struct {
+		CNI struct {
+			IPs []string `json:"ips,omitempty"`
+		} `json:"cni,omitzero"`
+	} `json:"args,omitzero"`
+
+	// Valid is null or a list if the runtime names the valid attachments, and
+	// absent if it does not.
+	Valid json.RawMessage `json:"cni.dev/valid-attachments,omitempty"`
+}
+
+// cniArgs are the ones of CNI_ARGS that mean something to ovl.
+type cniArgs struct {
+	types.CommonArgs
+	IP                types.UnmarshallableString
+	MAC               types.UnmarshallableString
+	K8S_POD_NAMESPACE types.UnmarshallableString //nolint:revive,staticcheck // the name is Kubernetes'
+	K8S_POD_NAME      types.UnmarshallableString //nolint:revive,staticcheck // the name is Kubernetes'
+}
+
+// request is what a runtime asks for.
+type request struct {
+	conf
+	args *skel.CmdArgs
+	cni  cniArgs
+}
+
+// parse returns what the runtime gave, read but not judged: a container must go
+// away even if its configuration has become invalid since. Errors are of the
+// specification's codes.
+func parse(args *skel.CmdArgs) (*request, error) {
+	r := &request{args: args}
+	// PluginConf has the list of valid attachments too; the outer field wins,
+	// so that null and absent stay apart.
+	if err := json.Unmarshal(args.StdinData, &r.conf); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, "read the network configuration: "+err.Error(), "")
+	}
+	if strings.ContainsFunc(r.Socket, unicode.IsControl) {
+		return nil, invalid("socket: %q: want a path", r.Socket)
+	}
+	if r.Network == "" {
+		r.Network = r.Name
+	}
+	return r, nil
+}
+
+// parseWhole returns what the runtime gave, held to what an attachment needs.
+func parseWhole(args *skel.CmdArgs) (*request, error) {
+	r, err := parse(args)
+	if err != nil {
+		return nil, err
+	}
+	if err := version.ParsePrevResult(&r.PluginConf); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, "read prevResult: "+err.Error(), "")
+	}
+	if err := cluster.CheckName(r.Network); err != nil {
+		return nil, invalid("network: %v: name the ovl network with \"network\"", err)
+	}
+	if r.IPAM.Type != "" {
+		return nil, invalid("ipam: %q: ovl chooses addresses itself: take \"ipam\" out of the configuration", r.IPAM.Type)
+	}
+	if err := types.LoadArgs(args.Args, &r.cni); err != nil {
+		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, "read CNI_ARGS: "+err.Error(), "")
+	}
+	return r, nil
+}
+
+func invalid(format string, args ...any) error {
+	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf(format, args...), "")
+}
+
+// valid returns the attachments that a GC must keep.
+func (r *request) valid() ([]types.GCAttachment, error) {
+	if r.Valid == nil {
+		return nil, invalid("cni.dev/valid-attachments is missing: without it every attachment would be removed")
+	}
+	var list []types.GCAttachment
+	if err := json.Unmarshal(bytes.TrimSpace(r.Valid), &list); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, "read cni.dev/valid-attachments: "+err.Error(), "")
+	}
+	return list, nil
+}
+
+// addresses returns the addresses that the runtime wants, without lengths: the
+// subnet of the host gives those. The runtime's own wish goes before those of
+// the configuration and of CNI_ARGS.
+func (r *request) addresses() ([]string, error) {
+	texts := r.RuntimeConfig.IPs
+	if len(texts) == 0 {
+		texts = r.Args.CNI.IPs
+	}
+	if ip := string(r.cni.IP); len(texts) == 0 && ip != "" {
+		texts = strings.Split(ip, ",")
+	}
+	var out []string
+	for _, text := range texts {
+		a, err := netip.ParseAddr(text)
+		if p, perr := netip.ParsePrefix(text); perr == nil {
+			a, err = p.Addr(), nil
+		}
+		if err != nil {
+			return nil, invalid("ips: %q: want an address, such as 10.64.3.9", text)
+		}
+		out = append(out, a.String())
+	}
+	return out, nil
+}
+
+func (r *request) mac() string {
+	if r.RuntimeConfig.MAC != "" {
+		return r.RuntimeConfig.MAC
+	}
+	return string(r.cni.MAC)
+}

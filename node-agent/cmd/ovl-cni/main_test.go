@@ -1,0 +1,222 @@
+package main
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types040 "github.com/containernetworking/cni/pkg/types/040"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+func TestAdd(t *testing.T) {
+	f := startAgent(t)
+	c := f.call("ADD", "0123abcd", "eth0")
+	c.args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=0123abcd"
+	c.conf = `{"cniVersion":"1.1.0","name":"pods","type":"ovl","network":"blue","dns":{"nameservers":["10.64.3.1"]},
+		"runtimeConfig":{"mac":"02:00:00:00:00:09","ips":["10.64.3.9/24"],"aliases":["www"]}}`
+	var res types100.Result
+	c.must(t, &res)
+
+	r := f.requests[0]
+	if r.GetId() != attachmentID("0123abcd", "eth0") || r.GetName() != "web-0-shop" || r.GetNetns() != c.netns {
+		t.Errorf("asked for %v", r)
+	}
+	if i := r.GetInterfaces()[0]; i.GetNetwork() != "blue" || i.GetName() != "eth0" || i.GetMac() != "02:00:00:00:00:09" || !slices.Equal(i.GetAddresses(), []string{"10.64.3.9"}) || !slices.Equal(i.GetAliases(), []string{"www"}) {
+		t.Errorf("asked for interface %v", i)
+	}
+	if want := map[string]string{labelNetwork: "pods", labelContainerID: "0123abcd", labelIfName: "eth0", labelPod: "web-0", labelNamespace: "shop"}; !maps.Equal(r.GetLabels(), want) {
+		t.Errorf("labels %v, want %v", r.GetLabels(), want)
+	}
+	if len(res.Interfaces) != 2 || res.Interfaces[0].Sandbox != "" || res.Interfaces[1].Name != "eth0" || res.Interfaces[1].Sandbox != c.netns || res.Interfaces[1].Mac != "02:00:00:00:00:09" {
+		t.Errorf("interfaces %v", res.Interfaces)
+	}
+	if len(res.IPs) != 2 || res.IPs[0].Address.String() != "10.64.3.9/24" || res.IPs[0].Gateway.String() != "10.64.3.1" || *res.IPs[0].Interface != 1 || res.IPs[1].Gateway.String() != "fd64::1" {
+		t.Errorf("addresses %v", res.IPs)
+	}
+	if len(res.Routes) != 2 || res.Routes[0].Dst.String() != "0.0.0.0/0" || res.Routes[0].GW.String() != "10.64.3.1" {
+		t.Errorf("routes %v: want the two default ones", res.Routes)
+	}
+	if len(res.DNS.Nameservers) != 1 || res.CNIVersion != "1.1.0" {
+		t.Errorf("DNS %v, version %s", res.DNS, res.CNIVersion)
+	}
+	var again types100.Result
+	c.must(t, &again)
+	if !reflect.DeepEqual(again, res) {
+		t.Errorf("added again: %v, want %v", again, res)
+	}
+}
+
+func TestAddVersions(t *testing.T) {
+	f := startAgent(t)
+	for _, v := range []string{"0.3.1", "0.4.0"} {
+		c := f.call("ADD", "c"+v, "eth0")
+		c.conf = `{"cniVersion":"` + v + `","name":"blue","type":"ovl"}`
+		var res types040.Result
+		c.must(t, &res)
+		if res.CNIVersion != v || len(res.IPs) != 2 || res.IPs[0].Version != "4" {
+			t.Errorf("%s: %+v", v, res)
+		}
+	}
+	c := f.call("ADD", "x", "eth0")
+	c.conf = `{"cniVersion":"0.2.0","name":"blue","type":"ovl"}`
+	c.fails(t, types.ErrIncompatibleCNIVersion, "incompatible")
+}
+
+// What a plugin before this one did stays in the result.
+func TestAddChained(t *testing.T) {
+	f := startAgent(t)
+	c := f.call("ADD", "0123abcd", "eth1")
+	c.conf = `{"cniVersion":"1.0.0","name":"blue","type":"ovl","prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/run/netns/nowhere"}],
+		"ips":[{"interface":0,"address":"192.0.2.9/24"}]}}`
+	var res types100.Result
+	c.must(t, &res)
+	if len(res.Interfaces) != 3 || len(res.IPs) != 3 || res.IPs[0].Address.String() != "192.0.2.9/24" || *res.IPs[1].Interface != 2 || res.Interfaces[2].Name != "eth1" {
+		t.Errorf("result %+v", res)
+	}
+}
+
+func TestAddRefused(t *testing.T) {
+	for code, want := range map[codes.Code]uint{
+		codes.NotFound: types.ErrInvalidNetworkConfig, codes.InvalidArgument: types.ErrInvalidNetworkConfig, codes.Unavailable: types.ErrTryAgainLater,
+		codes.ResourceExhausted: types.ErrTryAgainLater, codes.AlreadyExists: types.ErrInternal, codes.Unimplemented: types.ErrPluginNotAvailable,
+	} {
+		f := startAgent(t)
+		f.refusal = status.Error(code, "attach web: because of "+code.String())
+		f.call("ADD", "web", "eth0").fails(t, want, "because of "+code.String())
+	}
+	for name, tc := range map[string]struct {
+		change func(*call)
+		code   uint
+	}{
+		"no agent":      {func(c *call) { c.socket += "x" }, types.ErrTryAgainLater},
+		"no JSON":       {func(c *call) { c.conf = "{" }, types.ErrDecodingFailure},
+		"nothing":       {func(c *call) { c.conf = "" }, types.ErrDecodingFailure},
+		"endless":       {func(c *call) { c.conf = strings.Repeat(" ", maxStdin+1) }, types.ErrDecodingFailure},
+		"ipam":          {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"blue","ipam":{"type":"host-local"}}` }, types.ErrInvalidNetworkConfig},
+		"network":       {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"My_Net"}` }, types.ErrInvalidNetworkConfig},
+		"address":       {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"blue","args":{"cni":{"ips":["x"]}}}` }, types.ErrInvalidNetworkConfig},
+		"no container":  {func(c *call) { c.id = "" }, types.ErrInvalidEnvironmentVariables},
+		"no namespace":  {func(c *call) { c.netns = "" }, types.ErrInvalidEnvironmentVariables},
+		"unknown arg":   {func(c *call) { c.args = "A=B" }, types.ErrInvalidEnvironmentVariables},
+		"own namespace": {func(c *call) { c.netns = "/proc/self/ns/net" }, types.ErrInvalidNetNS},
+		"command":       {func(c *call) { c.command = "FROB" }, types.ErrInvalidEnvironmentVariables},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startAgent(t).call("ADD", "web", "eth0")
+			tc.change(&c)
+			c.fails(t, tc.code, "")
+		})
+	}
+}
+
+func TestDel(t *testing.T) {
+	f := startAgent(t)
+	var res types100.Result
+	f.call("ADD", "web", "eth0").must(t, &res)
+	c := f.call("DEL", "web", "eth0")
+	c.netns = "" // its namespace is gone
+	c.conf = `{"cniVersion":"1.0.0","name":"Renamed_Since","type":"ovl","ipam":{"type":"host-local"}}`
+	c.must(t, nil)
+	if len(f.atts) != 0 {
+		t.Errorf("still attached: %v", f.atts)
+	}
+	c.must(t, nil) // again
+	f.refusal = status.Error(codes.Unavailable, "the disk is full")
+	c.fails(t, types.ErrTryAgainLater, "the disk is full")
+}
+
+func TestCheck(t *testing.T) {
+	f := startAgent(t)
+	var res types100.Result
+	f.call("ADD", "web", "eth0").must(t, &res)
+	c := f.call("CHECK", "web", "eth0")
+	prev := func(addr string) string {
+		return `{"cniVersion":"1.0.0","name":"blue","type":"ovl","prevResult":{"cniVersion":"1.0.0","ips":[{"address":"` + addr + `"},{"address":"fd64::2/64"}]}}`
+	}
+	c.conf = prev("10.64.3.2/24")
+	f.ops = []*ovlv1.Op{{Verb: "create", Row: &ovlv1.Row{Namespace: "/run/netns/other", Key: "netns /run/netns/other link eth0"}}}
+	c.must(t, nil)
+
+	f.ops = append(f.ops, &ovlv1.Op{Verb: "create", Row: &ovlv1.Row{Namespace: c.netns, Key: "netns " + c.netns + " route 0.0.0.0/0"}})
+	c.fails(t, errNotInPlace, "create netns /run/netns/nowhere route 0.0.0.0/0")
+	f.ops = []*ovlv1.Op{{Verb: "update", Row: &ovlv1.Row{Namespace: "host", Key: "link ove0123456789ab"}}}
+	c.fails(t, errNotInPlace, "update link ove0123456789ab")
+
+	f.ops = nil
+	c.conf = prev("10.64.3.77/24")
+	c.fails(t, errNotInPlace, "10.64.3.2/24 is not in prevResult")
+	c.conf = prev("10.64.3.2/24")
+	c.netns = "/run/netns/else"
+	c.fails(t, errNotInPlace, "was attached in")
+	c.id = "db"
+	c.fails(t, types.ErrUnknownContainer, "not attached")
+	c.conf = `{"cniVersion":"1.0.0","name":"blue","type":"ovl"}`
+	c.fails(t, types.ErrInvalidNetworkConfig, "prevResult")
+	c.conf = `{"cniVersion":"0.3.1","name":"blue","type":"ovl"}`
+	c.fails(t, types.ErrIncompatibleCNIVersion, "CHECK")
+}
+
+func TestGC(t *testing.T) {
+	f := startAgent(t)
+	var res types100.Result
+	for _, id := range []string{"a", "b"} {
+		f.call("ADD", id, "eth0").must(t, &res)
+	}
+	other := f.call("ADD", "c", "eth0")
+	other.conf = `{"cniVersion":"1.1.0","name":"red","type":"ovl"}`
+	other.must(t, &res)
+	f.atts["web"] = &ovlv1.Attachment{Id: "web", Name: "web"} // of ovlctl
+
+	c := call{command: "GC", socket: f.socket}
+	left := func(want ...string) {
+		t.Helper()
+		if got := slices.Sorted(maps.Keys(f.atts)); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+			t.Errorf("left %v, want %v", got, want)
+		}
+	}
+	c.conf = `{"cniVersion":"1.1.0","name":"blue","type":"ovl"}`
+	c.fails(t, types.ErrInvalidNetworkConfig, "valid-attachments is missing")
+	left(attachmentID("a", "eth0"), attachmentID("b", "eth0"), attachmentID("c", "eth0"), "web")
+	c.conf = `{"cniVersion":"1.1.0","name":"blue","type":"ovl","cni.dev/valid-attachments":[{"containerID":"b","ifname":"eth0"}]}`
+	c.must(t, nil)
+	left(attachmentID("b", "eth0"), attachmentID("c", "eth0"), "web")
+	c.conf = `{"cniVersion":"1.1.0","name":"blue","type":"ovl","cni.dev/valid-attachments":null}`
+	c.must(t, nil)
+	left(attachmentID("c", "eth0"), "web")
+}
+
+func TestStatus(t *testing.T) {
+	f := startAgent(t)
+	c := call{command: "STATUS", socket: f.socket, conf: `{"cniVersion":"1.1.0","name":"blue","type":"ovl"}`}
+	c.must(t, nil)
+	for text, s := range map[string]*ovlv1.AgentStatus{
+		"just started": {Ownership: "held"},
+		"draining":     {Passes: 1, Ownership: "held", Host: &ovlv1.Host{Draining: true}},
+		"fenced":       {Passes: 1, Ownership: "fenced"},
+		"conflict":     {Passes: 1, Ownership: "conflict"},
+	} {
+		f.status = s
+		c.fails(t, types.ErrPluginNotAvailable, text)
+	}
+	c.socket += "x"
+	c.fails(t, types.ErrPluginNotAvailable, "no ovl-agent answers at "+c.socket)
+}
+
+func TestVersionAndAbout(t *testing.T) {
+	var v struct{ SupportedVersions []string }
+	call{command: "VERSION"}.must(t, &v)
+	if want := []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}; !slices.Equal(v.SupportedVersions, want) {
+		t.Errorf("supports %v, want %v", v.SupportedVersions, want)
+	}
+	if said, ok := (call{}).run(t); !ok || !strings.Contains(said, "CNI plugin ovl") {
+		t.Errorf("without CNI_COMMAND: %q (%v)", said, ok)
+	}
+}
