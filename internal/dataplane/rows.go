@@ -143,7 +143,7 @@ type AddrKey struct {
 // Addr is an address on a link of ours. It is always written with
 // IFA_F_NOPREFIXROUTE (the route to the prefix is a [Route] of ours, so that it
 // too is repaired) and, in IPv6, IFA_F_NODAD. Link-local addresses that the
-// kernel makes by itself are no rows.
+// kernel makes by itself are no rows; that of a bridge is.
 type Addr struct{ AddrKey }
 
 // SysctlKey identifies a sysctl by its path below /proc/sys, with slashes,

@@ -9,9 +9,9 @@ import (
 	"github.com/ovlnet/ovl/internal/dataplane"
 )
 
-// readAddrs reads the addresses of all links. Link-local addresses are no rows
-// in a container, where the kernel makes them by itself; on the host's links it
-// is kept from that (see quiet), so there they are ours.
+// readAddrs reads the addresses of all links. Link-local IPv6 addresses, which
+// the kernel makes by itself, are no rows but on a bridge: there it is kept from
+// that (see quiet), and a network needs one of a known kind.
 func (o *observation) readAddrs(facts *factsMaker) error {
 	return o.space.conn.dump(unix.RTM_GETADDR, request(0, 0).put(make([]byte, unix.SizeofIfAddrmsg)...), func(body []byte) {
 		index, p, ok := decodeAddr(body)
@@ -20,7 +20,7 @@ func (o *observation) readAddrs(facts *factsMaker) error {
 		}
 		l, ours := o.ours(index)
 		switch {
-		case ours && o.tables.Has(dataplane.TableAddr) && (o.space.ns == dataplane.Host || !p.Addr().IsLinkLocalUnicast()):
+		case ours && o.tables.Has(dataplane.TableAddr) && (l.kind == string(dataplane.Bridge) || !p.Addr().IsLinkLocalUnicast()):
 			o.state.Add(dataplane.Addr{AddrKey: dataplane.AddrKey{NS: o.space.ns, Link: l.name, Prefix: p}})
 		case !ours && facts != nil:
 			facts.addr(index, p)
