@@ -19,7 +19,7 @@ func newDocsCommand() *cobra.Command {
 		Args:              exactly("DIR"),
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := os.MkdirAll(args[0], 0o755); err != nil {
+			if err := os.MkdirAll(args[0], 0o755); err != nil { //nolint:gosec // manuals are for everybody
 				return fmt.Errorf("write man pages: %w", err)
 			}
 			root := c.Root()

@@ -30,7 +30,7 @@ func main() {
 // execute runs one command line and returns the exit code. Whatever failed has
 // been said on o.stderr.
 func execute(ctx context.Context, o *options, args []string) int {
-	root := newRootCommand(o)
+	root := newRootCommand(o) //nolint:contextcheck // commands get the context when they run
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	sayError(o.stderr, err)

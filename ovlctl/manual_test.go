@@ -86,7 +86,7 @@ type manualCommand struct {
 var (
 	inlineCode = regexp.MustCompile("`([^`]+)`")
 	// Where one command ends and the next begins, and what is no command.
-	commandEnd  = regexp.MustCompile(`&&|[;|>]|\s#.*| -- `)
+	commandEnd   = regexp.MustCompile(`&&|[;|>]|\s#.*| -- `)
 	commandStart = regexp.MustCompile(`^(?:.*\s|.*/)?(ovlctl|make)( .*|$)`)
 )
 
