@@ -96,15 +96,7 @@ func TestAttachParallel(t *testing.T) {
 	for hostBits, want := range map[int]int{8: 1, 12: (containers + 12) / 13} {
 		t.Run(fmt.Sprintf("/%d", 16+hostBits), func(t *testing.T) {
 			r := newRig(t, network("blue", 7, hostBits, "10.64.0.0/16"))
-			var wg sync.WaitGroup
-			for i := range containers {
-				wg.Go(func() {
-					if _, err := r.Attach(t.Context(), ask(fmt.Sprintf("c%d", i), "blue")); err != nil {
-						t.Errorf("attach: %v", err)
-					}
-				})
-			}
-			wg.Wait()
+			attachAll(t, r, containers)
 			seen := map[netip.Addr]string{}
 			for _, att := range r.List() {
 				a := att.Interfaces[0].Addrs[0].Addr()
@@ -121,6 +113,23 @@ func TestAttachParallel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// attachAll attaches containers that all find that there is no subnet: each
+// subnet takes a second to take.
+func attachAll(t *testing.T, r *rig, containers int) {
+	synctest.Test(t, func(t *testing.T) {
+		r.subnets.taking = func() { time.Sleep(time.Second) }
+		var wg sync.WaitGroup
+		for i := range containers {
+			wg.Go(func() {
+				if _, err := r.Attach(t.Context(), ask(fmt.Sprintf("c%d", i), "blue")); err != nil {
+					t.Errorf("attach: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	})
 }
 
 // The same container asked for by many at once is made once.
@@ -305,6 +314,9 @@ func TestAttachUnplanned(t *testing.T) {
 func TestAttachStoreAway(t *testing.T) {
 	r := newRig(t, network("blue", 7, 14, "10.64.0.0/16"))
 	r.subnets.hold("blue", "10.64.3.0/30", lease.Pending)
+	r.subnets.held = append(r.subnets.held, lease.Held{ // of an earlier network of that name
+		Lease: cluster.Lease{Network: "blue", Prefix: pfx("10.64.2.0/30"), Host: self}, State: lease.StateHeld, NetworkCreated: 3,
+	})
 	r.subnets.takeErr = errDown
 	if got := r.mustAttach(t, ask("web", "blue")).Interfaces[0].Addrs[0]; got != pfx("10.64.3.2/30") {
 		t.Errorf("address %s, want 10.64.3.2/30", got)

@@ -105,7 +105,7 @@ func result(before *types100.Result, att *ovlv1.Attachment, dns types.DNS) (*typ
 func ips(i cluster.Interface, d wire.InterfaceDetail, index int) []*types100.IPConfig {
 	var out []*types100.IPConfig
 	for _, p := range i.Addrs {
-		c := &types100.IPConfig{Interface: types100.Int(index), Address: ipNet(p)}
+		c := &types100.IPConfig{Interface: new(index), Address: ipNet(p)}
 		for _, gw := range d.Gateways {
 			if p.Masked().Contains(gw) {
 				c.Gateway = gw.AsSlice()

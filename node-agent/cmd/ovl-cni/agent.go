@@ -49,7 +49,7 @@ func (p plugin) ask(r *request, do func(context.Context, agent) error) error {
 // translate returns the agent's refusal as an error of the specification.
 func (a agent) translate(err error) error {
 	s := status.Convert(err)
-	switch s.Code() {
+	switch s.Code() { //nolint:exhaustive // the rest is internal
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Canceled:
 		return types.NewError(types.ErrTryAgainLater, s.Message(), "the agent is asked at "+a.socket+": see `ovlctl agent status` on the host")
 	case codes.InvalidArgument, codes.NotFound:

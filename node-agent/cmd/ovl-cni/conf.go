@@ -49,8 +49,8 @@ type cniArgs struct {
 	types.CommonArgs
 	IP                types.UnmarshallableString
 	MAC               types.UnmarshallableString
-	K8S_POD_NAMESPACE types.UnmarshallableString //nolint:revive,staticcheck // the name is Kubernetes'
-	K8S_POD_NAME      types.UnmarshallableString //nolint:revive,staticcheck // the name is Kubernetes'
+	K8S_POD_NAMESPACE types.UnmarshallableString // as Kubernetes spells it
+	K8S_POD_NAME      types.UnmarshallableString // as Kubernetes spells it
 }
 
 // request is what a runtime asks for.

@@ -64,7 +64,9 @@ func startAgent(t *testing.T) *fakeAgent {
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
 		s.Stop()
-		<-done
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
 	})
 	return f
 }
