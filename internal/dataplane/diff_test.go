@@ -154,7 +154,9 @@ func TestDiff(t *testing.T) {
 			[]string{"delete link ove1"},
 		},
 		{
-			"everything goes: breakers down, chains last", State{}, want,
+			"everything goes: breakers down, chains last",
+			State{},
+			want,
 			[]string{
 				"delete link ove1", "delete link ovx5", "delete link ovb5",
 				"delete jump ipv4 filter FORWARD -> OVL-FORWARD", "delete chain ipv4 filter OVL-FORWARD",

@@ -90,7 +90,7 @@ func legacyInUse() bool {
 // isLegacy asks a program for its version, "iptables-restore v1.8.9 (nf_tables)".
 // One that knows no nft (before 1.8) names no kind.
 func isLegacy(program string) bool {
-	out, err := exec.Command(program, "--version").Output()
+	out, err := exec.Command(program, "--version").Output() //nolint:noctx // asked once, at the start; it answers at once
 	return err == nil && !bytes.Contains(out, []byte("nf_tables"))
 }
 

@@ -17,11 +17,10 @@ import (
 
 // world is the facts of a cluster as one of its hosts sees them.
 type world struct {
-	networks    []cluster.Network
-	hosts       []cluster.Host
-	leases      []cluster.Lease
-	local       plan.Local
-	attachments int
+	networks []cluster.Network
+	hosts    []cluster.Host
+	leases   []cluster.Lease
+	local    plan.Local
 }
 
 // drawWorld makes a random cluster, with a sprinkling of records that no honest

@@ -38,7 +38,7 @@ const localHosts = etcMark + `
 
 // WriteFiles writes hosts, resolv.conf and hostname, each whole or not at all.
 func (s Sandbox) WriteFiles(f Files) error {
-	if err := os.MkdirAll(s.etc(), 0o755); err != nil {
+	if err := os.MkdirAll(s.etc(), 0o755); err != nil { //nolint:gosec // every user in the sandbox reads them
 		return fmt.Errorf("write files of sandbox %s: %w", s.Name, err)
 	}
 	for _, file := range []struct{ name, text string }{

@@ -22,10 +22,11 @@ func (s Sandbox) Create() (err error) {
 	if err := s.Free(); err != nil {
 		return fmt.Errorf("create sandbox %s: %w", s.Name, err)
 	}
-	if err := os.MkdirAll(s.paths.State, 0o755); err != nil {
+	if err := os.MkdirAll(s.paths.State, 0o755); err != nil { //nolint:gosec // the names are no secret
 		return fmt.Errorf("create sandbox %s: %w", s.Name, err)
 	}
 	// Mkdir is the lock: of two that race for a name, one gets it.
+	//nolint:gosec // that it runs is no secret; its log is one
 	if err := os.Mkdir(s.dir(), 0o755); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create sandbox %s: %s: %w", s.Name, s.dir(), ErrExists)
 	} else if err != nil {

@@ -43,8 +43,7 @@ type Process struct {
 // reads nothing, writes to the sandbox's log, and has a session of its own. The
 // error wraps [ErrNotFound] or [ErrNotExecutable] if there is no such command.
 func (s Sandbox) Start(argv []string, stdio Stdio, detach bool) (*Process, error) {
-	// No context: the command outlives whoever starts it
-	cmd := exec.Command("/proc/self/exe", s.initArgs(argv)...)
+	cmd := exec.Command("/proc/self/exe", s.initArgs(argv)...) //nolint:noctx // the command outlives whoever starts it
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdio.In, stdio.Out, stdio.Err
 	if detach {
 		log, err := os.OpenFile(s.LogPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)

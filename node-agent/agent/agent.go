@@ -247,7 +247,7 @@ func (a *Agent) do(ctx context.Context, f func()) error {
 // jitter returns d plus or minus a tenth, so that hosts which started together
 // do not stay together.
 func jitter(d time.Duration) time.Duration {
-	return d - d/10 + rand.N(d/5+1)
+	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spreads, hides nothing
 }
 
 // clusterPrefixes returns the keys of the store that this host plans from: not

@@ -99,7 +99,7 @@ func (a *Agent) logOnce(what string, err error) {
 	switch {
 	case err != nil && !a.failing[what]:
 		a.failing[what] = true
-		a.cfg.Log.Warn("cannot "+what, "err", err)
+		a.cfg.Log.Warn("does not work", "what", what, "err", err)
 	case err == nil && a.failing[what]:
 		delete(a.failing, what)
 		a.cfg.Log.Info("works again", "what", what)

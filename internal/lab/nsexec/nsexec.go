@@ -59,8 +59,8 @@ func netNamespace() string {
 // again starts this binary with the same arguments in new namespaces and
 // returns its exit code.
 func again() int {
-	runtime.LockOSThread() // Pdeathsig is the death of the forking thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	runtime.LockOSThread()                                // Pdeathsig is the death of the forking thread
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:noctx // it is the tests, which know their own end
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), inside+"="+netNamespace())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

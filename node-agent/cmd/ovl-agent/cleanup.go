@@ -49,7 +49,7 @@ func cleanup(ctx context.Context, o *options) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer linux.Close() //nolint:errcheck // nothing is buffered
+	defer linux.Close() // nothing is buffered
 	rec := reconcile.New(linux)
 	if _, err := rec.Observe(ctx, dataplane.FullScope(namespaces...)); err != nil {
 		return 0, fmt.Errorf("read kernel state: %w", err)
@@ -72,7 +72,7 @@ func attachedNamespaces(dir string) ([]dataplane.NS, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer db.Close() //nolint:errcheck // only read
+	defer db.Close() // only read
 	journal, err := attach.OpenJournal(db)
 	if err != nil {
 		return nil, err

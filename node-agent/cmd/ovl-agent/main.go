@@ -31,7 +31,7 @@ var errUsage = errors.New("usage")
 // run executes one command line and returns the exit code: 0 done, 1 failed,
 // 2 usage.
 func run(ctx context.Context, args []string) int {
-	cmd := newCommand()
+	cmd := newCommand() //nolint:contextcheck // cobra hands the context on
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {

@@ -23,7 +23,7 @@ func writePID(path string) error {
 	if err != nil {
 		return fmt.Errorf("write --pid-file: %w", err)
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // gone once it is in place
+	defer os.Remove(f.Name()) // gone once it is in place
 	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
 	if cerr := f.Close(); err == nil {
 		err = cerr

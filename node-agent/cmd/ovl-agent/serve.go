@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -52,12 +53,12 @@ func serve(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close() //nolint:errcheck // everything that matters is already synced
+	defer db.Close() // everything that matters is already synced
 	linux, err := kernel.New(kernel.Config{Log: log})
 	if err != nil {
 		return err
 	}
-	defer linux.Close() //nolint:errcheck // nothing is buffered
+	defer linux.Close() // nothing is buffered
 	underlay, err := firstLook(ctx, linux, choice)
 	if err != nil {
 		return err
@@ -66,7 +67,7 @@ func serve(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	defer kv.Close() //nolint:errcheck // nothing is buffered
+	defer kv.Close() // nothing is buffered
 
 	d := &program{o: o, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay}
 	d.self = cluster.Host{ID: id, Name: name, Underlay: underlay.Addrs, VXLANPort: o.vxlanPort, Version: telemetry.Version().Version}
@@ -91,7 +92,7 @@ func openState(dir string) (*bbolt.DB, cluster.HostID, error) {
 	path := filepath.Join(dir, "agent.db")
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, "", fmt.Errorf("open %s: another ovl-agent holds it: stop that one, or choose another --state-dir", path)
 	case err != nil:
 		return nil, "", fmt.Errorf("open %s: %w", path, err)
@@ -174,16 +175,16 @@ func (d *program) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := attach.Listen(d.o.socket)
+	l, err := attach.Listen(d.o.socket) //nolint:contextcheck // it only asks a local socket whether anybody is there
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // the server has closed it
+	defer l.Close() // the server has closed it
 	if err := writePID(d.o.pidFile); err != nil {
 		return err
 	}
 	if d.o.pidFile != "" {
-		defer os.Remove(d.o.pidFile) //nolint:errcheck // a stale one names no ovl-agent
+		defer os.Remove(d.o.pidFile) // a stale one names no ovl-agent
 	}
 	build := telemetry.Version()
 	about := attach.NewAgentService(r.Attachments, attach.Process{
