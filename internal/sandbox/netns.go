@@ -54,7 +54,7 @@ func (s Sandbox) Create() (err error) {
 // mounted there appears in every mount namespace that follows this one, and
 // one that is removed is not kept alive by a forgotten copy.
 func shareNetNSDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as ip-netns(8) makes it
 		return err
 	}
 	unlock, err := lockDir(dir)
