@@ -15,7 +15,7 @@ import (
 // pass is one turn of the loop: observe, plan, diff, apply, tell.
 func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Report {
 	held, atts := a.cfg.Subnets.Held(), a.cfg.Attachments.List()
-	a.follow(held, atts)
+	a.follow(ctx, held, atts)
 
 	facts, err := a.rec.Observe(ctx, a.known(scope, atts))
 	if err != nil {
@@ -67,11 +67,21 @@ func (a *Agent) known(scope dataplane.Scope, atts []cluster.Attachment) dataplan
 	return out
 }
 
+// refreshLimit bounds how long a pass waits for the peers of a new network.
+const refreshLimit = 500 * time.Millisecond
+
 // follow keeps the store's and the kernel's watches on what this host needs.
-func (a *Agent) follow(held []lease.Held, atts []cluster.Attachment) {
+func (a *Agent) follow(ctx context.Context, held []lease.Held, atts []cluster.Attachment) {
 	if prefixes := clusterPrefixes(held, atts); !slices.Equal(prefixes, a.prefixes) {
-		a.prefixes = prefixes
 		a.cfg.Cluster.SetPrefixes(prefixes...)
+		if a.prefixes != nil && a.cfg.Cluster.Status().Connected {
+			// The first container of a network here is about to be told that its
+			// packets flow: they shall, to every host that is there by now.
+			limited, cancel := context.WithTimeout(ctx, refreshLimit)
+			_ = a.cfg.Cluster.Refresh(limited) // if it fails the mirror goes on trying
+			cancel()
+		}
+		a.prefixes = prefixes
 	}
 	var namespaces []dataplane.NS
 	for _, att := range atts {
