@@ -77,15 +77,18 @@ type Config struct {
 type Agent struct {
 	cfg      Config
 	rec      *reconcile.Reconciler
-	wake     chan struct{}   // holds at most one token
-	requests chan func()     // work for the loop's goroutine
-	self     cluster.Host    // as last published; the loop's
-	underlay plan.Underlay   // as last known; the loop's
-	diary    diary           // what is wrong; the loop's
-	failing  map[string]bool // what could not be done last time; the loop's
-	prefixes []string        // of the cluster, as last set; the loop's
-	watched  []dataplane.NS  // as last set; the loop's
-	live     bool            // the cluster has been seen whole by this process; the loop's
+	wake     chan struct{}    // holds at most one token
+	requests chan func()      // work for the loop's goroutine
+	self     cluster.Host     // as last published; the loop's
+	underlay plan.Underlay    // as last known; the loop's
+	diary    diary            // what is wrong; the loop's
+	failing  map[string]bool  // what could not be done last time; the loop's
+	prefixes []string         // of the cluster, as last set; the loop's
+	watched  []dataplane.NS   // as last set; the loop's
+	kept     map[string]int64 // networks in the snapshot on disk, with the revision that made them; the loop's
+	live     bool             // the cluster has been seen whole by this process; the loop's
+
+	saving sync.Mutex // of the snapshot
 
 	mu      sync.Mutex
 	pending dataplane.Scope
@@ -105,7 +108,7 @@ func New(cfg Config, underlay plan.Underlay) *Agent {
 	cfg.Self.Underlay = underlay.Addrs
 	return &Agent{
 		cfg: cfg, rec: reconcile.New(cfg.Kernel), underlay: underlay, self: cfg.Self,
-		wake: make(chan struct{}, 1), requests: make(chan func()), diary: diary{}, failing: map[string]bool{}, pending: dataplane.Scope{},
+		wake: make(chan struct{}, 1), requests: make(chan func()), diary: diary{}, failing: map[string]bool{}, kept: map[string]int64{}, pending: dataplane.Scope{},
 	}
 }
 

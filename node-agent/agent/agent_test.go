@@ -16,6 +16,7 @@ import (
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/kernel/fake"
+	"github.com/ovlnet/ovl/internal/plan"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/store/mem"
 	"github.com/ovlnet/ovl/node-agent/agent"
@@ -122,14 +123,7 @@ func start(t *testing.T, k *fake.Kernel, kv *mem.Store, db *bbolt.DB) *rig {
 	log := slog.New(slog.DiscardHandler)
 	mirror := store.NewMirror(store.MirrorConfig{KV: kv, Log: log, Changed: func() { r.Wake(nil) }})
 	choice := agent.UnderlayChoice{Link: "eth0"}
-	_, facts, err := k.Observe(ctx, dataplane.FullScope())
-	if err != nil {
-		t.Fatal(err)
-	}
-	underlay, err := choice.Resolve(*facts.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
+	underlay := mustUnderlay(t, k)
 	r.Agent = agent.New(agent.Config{
 		Self: cluster.Host{ID: self, Name: "h1", VXLANPort: 4789}, Underlay: choice, Kernel: k, Monitor: quiet{r.events},
 		Cluster: mirror, Subnets: r.sub, Attachments: r.att, Disk: agent.NewDisk(db), Log: log,
@@ -146,10 +140,23 @@ func start(t *testing.T, k *fake.Kernel, kv *mem.Store, db *bbolt.DB) *rig {
 	return r
 }
 
-func put(t *testing.T, kv store.KV, key string, value []byte, err error) {
+func mustUnderlay(tb testing.TB, k *fake.Kernel) plan.Underlay {
+	tb.Helper()
+	_, facts, err := k.Observe(context.Background(), dataplane.FullScope())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	u, err := agent.UnderlayChoice{Link: "eth0"}.Resolve(*facts.Host)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return u
+}
+
+func mustPut(t testing.TB, kv store.KV, key string, value []byte, err error) {
 	t.Helper()
 	if err == nil {
-		_, err = kv.Txn(t.Context(), nil, []store.Write{store.Put(key, value, 0)})
+		_, err = kv.Txn(context.Background(), nil, []store.Write{store.Put(key, value, 0)})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -162,16 +169,16 @@ func putNetwork(t *testing.T, kv store.KV) {
 		Name: "blue", VNI: 100, Driver: cluster.DriverOverlay, Masquerade: true,
 		Pools: []cluster.Pool{{Prefix: netip.MustParsePrefix("10.64.0.0/16"), HostPrefix: 24}},
 	})
-	put(t, kv, store.NetworkKey("blue"), v, err)
+	mustPut(t, kv, store.NetworkKey("blue"), v, err)
 }
 
 func putPeer(t *testing.T, kv store.KV, id cluster.HostID, underlay, prefix string) {
 	t.Helper()
 	p := netip.MustParsePrefix(prefix)
 	v, err := store.EncodeHost(cluster.Host{ID: id, Name: "peer-" + string(id[31:]), VXLANPort: 4789, Version: "test", Underlay: []netip.Addr{netip.MustParseAddr(underlay)}})
-	put(t, kv, store.HostKey(id), v, err)
+	mustPut(t, kv, store.HostKey(id), v, err)
 	v, err = store.EncodeLease(cluster.Lease{Network: "blue", Host: id, Prefix: p})
-	put(t, kv, store.SubnetKey("blue", p), v, err)
+	mustPut(t, kv, store.SubnetKey("blue", p), v, err)
 }
 
 func hasRoute(k *fake.Kernel, dst string) bool {
@@ -248,6 +255,27 @@ func TestRepairsWhatIsNot(t *testing.T) {
 		synctest.Wait()
 		if !hasRoute(r.kernel, "10.64.1.0/24") {
 			t.Error("not repaired by the timer")
+		}
+		r.stop()
+	})
+}
+
+// TestANetworkIsOnDiskBeforeItIsInTheKernel: an agent killed the moment its first
+// container's rows are in place, and started while the store is away, must find
+// the network on disk, or it would take the container for one without.
+func TestANetworkIsOnDiskBeforeItIsInTheKernel(t *testing.T) {
+	db := newDB(t)
+	synctest.Test(t, func(t *testing.T) {
+		kv, k := mem.New(), newHostKernel()
+		putNetwork(t, kv)
+		r := start(t, k, kv, db)
+		synctest.Wait() // no time passes
+		if !hasRoute(k, "10.64.1.0/24") {
+			t.Fatalf("the network is not in the kernel:\n%s", k.State())
+		}
+		saved, err := agent.NewDisk(db).LoadSnapshot()
+		if err != nil || !slices.ContainsFunc(saved, func(r store.Record) bool { return r.Key == store.NetworkKey("blue") }) {
+			t.Errorf("the snapshot on disk has %d records and no network, %v", len(saved), err)
 		}
 		r.stop()
 	})

@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.etcd.io/bbolt"
 
+	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/store"
+	"github.com/ovlnet/ovl/node-agent/lease"
 )
 
 var (
@@ -80,11 +83,40 @@ func (a *Agent) save(ctx context.Context) error {
 		if !s.Live || s.Revision == saved {
 			continue
 		}
-		if err := a.cfg.Disk.SaveSnapshot(a.cfg.Cluster.Records()); err != nil {
-			a.cfg.Log.Error("the snapshot is not on disk: a restart while etcd is away would not know the newest peers", "err", err)
-			continue
+		if a.saveNow() {
+			saved = s.Revision
 		}
-		saved = s.Revision
 	}
 	return nil
+}
+
+// saveNow writes the snapshot to disk and reports whether it did.
+func (a *Agent) saveNow() bool {
+	a.saving.Lock() // or an older one could replace a newer one
+	defer a.saving.Unlock()
+	if err := a.cfg.Disk.SaveSnapshot(a.cfg.Cluster.Records()); err != nil {
+		a.cfg.Log.Error("the snapshot is not on disk: a restart while etcd is away would not know the newest peers", "err", err)
+		return false
+	}
+	return true
+}
+
+// keepNetworks has the networks of this host on disk before anything of them is
+// in the kernel. The peers on disk may be a little old, since what only the
+// kernel knows of them is kept (see keepUnproven). A network that is missing
+// there would look deleted to an agent that starts again, and take the host's
+// own containers with it.
+func (a *Agent) keepNetworks(s *cluster.Snapshot, held []lease.Held) {
+	if !a.cfg.Cluster.Status().Live {
+		return
+	}
+	missing := map[string]int64{}
+	for _, h := range held {
+		if n, known := s.Network(h.Network); known && a.kept[n.Name] != n.CreateRevision {
+			missing[n.Name] = n.CreateRevision
+		}
+	}
+	if len(missing) > 0 && a.saveNow() {
+		maps.Copy(a.kept, missing)
+	}
 }

@@ -30,6 +30,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 	a.lookAround(facts.Host)
 
 	snapshot, problems := a.cfg.Cluster.Snapshot()
+	a.keepNetworks(snapshot, held)
 	res := plan.Plan(snapshot, a.local(held, atts, facts.Host))
 	res.Problems = append(problems, res.Problems...)
 	if !a.proven() {
