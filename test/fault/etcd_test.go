@@ -29,7 +29,7 @@ func TestEtcdAwayLosesNoPacket(t *testing.T) {
 	must(t, l.Start(t.Context(), "h2", lab.Agent))
 	labtest.Until(t, "h2 is at rest", func() error { return l.AtRest(t, "h2") })
 	if after := l.Dump(t, "h2"); after != before {
-		t.Errorf("h2 after a restart without etcd has\n%s\nwant\n%s", after, before)
+		t.Errorf("h2 after a restart without etcd is not as before: %s", labtest.Difference(before, after))
 	}
 	d := l.Sandbox(t, "h2", "d", "--network", "blue")
 	reaches(t, d, c)

@@ -65,6 +65,6 @@ func TestCleanupLeavesTheHostAsItWas(t *testing.T) {
 	}
 	l.Run(t, "h1", "ovl-agent", "cleanup")
 	if after := l.Dump(t, "h1"); after != before {
-		t.Errorf("after cleanup the host has\n%s\nand before the agent ran it had\n%s", after, before)
+		t.Errorf("the host is not as before the agent ran: %s", labtest.Difference(before, after))
 	}
 }

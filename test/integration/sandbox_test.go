@@ -43,7 +43,7 @@ func TestLifeOfASandbox(t *testing.T) {
 		}
 		l.Do(t, "h1", "ovlctl", "rm", "-f", "once") // it may have gone by itself
 	})
-	web := l.Sandbox(t, "h1", "web", "--network", "blue", "--hostname", "www", "--add-host", "db:10.9.9.9", "--ip", "10.64.0.77")
+	web := l.Sandbox(t, "h1", "web", "--network", "blue", "--hostname", "www", "--add-host", "db:10.9.9.9")
 	t.Run("it has what was asked for", func(t *testing.T) {
 		if got := web.Addr(t).String(); !strings.HasPrefix(got, "10.64.") {
 			t.Errorf("address %s, want one of 10.64.0.0/16", got)
@@ -80,6 +80,17 @@ func TestLifeOfASandbox(t *testing.T) {
 		if r := l.Do(t, "h1", "ovlctl", "run", "-d", "--name", "web", "--network", "blue", "--hostname", "other"); r.Code != 4 {
 			t.Errorf("a second web: %+v, want code 4", r)
 		}
+	})
+	t.Run("an address of the host's subnet can be had", func(t *testing.T) {
+		want := web.Addr(t).Next().Next()
+		fixed := l.Sandbox(t, "h1", "fixed", "--network", "blue", "--ip", want.String())
+		if got := fixed.Addr(t); got != want {
+			t.Errorf("address %s, want %s", got, want)
+		}
+		if r := l.Do(t, "h1", "ovlctl", "run", "-d", "--name", "second", "--network", "blue", "--ip", want.String()); r.Code != conflict {
+			t.Errorf("the same address again: %+v, want code %d", r, conflict)
+		}
+		l.Run(t, "h1", "ovlctl", "rm", "-f", "fixed")
 	})
 	t.Run("rm leaves nothing of it", func(t *testing.T) {
 		l.Run(t, "h1", "ovlctl", "rm", "-f", "web")

@@ -23,10 +23,15 @@ var dumps = []struct{ command, only string }{
 }
 
 // volatile is what differs from one moment to the next though nothing was
-// changed: numbers of links, which a link that was made again has anew; random
-// MACs of the far end; ages, counters and timers; the time in comments.
-var volatile = regexp.MustCompile(`(?m)^\d+: |@if\d+|@[a-z0-9-]+:|link-netns \S+|link-netnsid \d+|\[\d+:\d+\]|(?:hello|tcn|topology_change|gc)_timer\s+[0-9.]+|` +
-	` (?:num|gso|gro|tso)\S* \d+|allmulti \d+|promiscuity \d+|(?:valid|preferred)_lft \w+|expires \w+|fdb_n_learned \d+|parentbus \S+|parentdev \S+`)
+// changed: numbers of links, which a link that was made again has anew;
+// whether the far end is up; ages, counters and timers.
+var volatile = regexp.MustCompile(strings.Join([]string{
+	`^\d+: `, `@if\d+`, `@[a-z0-9-]+:`, `link-netns \S+`, `link-netnsid \d+`,
+	`NO-CARRIER,`, `,(?:LOWER_UP|M-DOWN)`, ` state (?:UP|DOWN|LOWERLAYERDOWN|UNKNOWN|forwarding|disabled)\b`, ` linkdown`,
+	`\[\d+:\d+\]`, `\b[a-z_]+_timer +[0-9.]+`, `\b(?:num|gso|gro|tso)\S* \d+`, `allmulti \d+`, `promiscuity \d+`,
+	`(?:valid|preferred)_lft \w+`, `expires \w+`, `fdb_n_learned \d+`, `\bparent(?:bus|dev) \S+`,
+	`hold_timer +[0-9.]+`, `topology_change(?:_detected|_ack)? \d`, `config_pending \d`,
+}, "|"))
 
 // Dump returns all that ovl may touch in the host's own namespace, sorted, and
 // without what changes by itself: equal dumps are equal states.
@@ -63,20 +68,58 @@ func (l *Lab) dump(tb testing.TB, host, prefix string) string {
 // what is made again last. The rules of iptables keep their order: there it is
 // the meaning.
 func stable(out, only string) []string {
+	if strings.Contains(out, "\n*") || strings.HasPrefix(out, "*") {
+		return rules(out)
+	}
 	var lines []string
-	sorted := true
 	for line := range strings.Lines(out) {
-		line = strings.Join(strings.Fields(volatile.ReplaceAllString(line, " ")), " ")
-		sorted = sorted && !strings.HasPrefix(line, "*")
-		if line == "" || strings.HasPrefix(line, "#") || !strings.Contains(line, only) || strings.Contains(line, " fe80::") {
+		line = strings.Join(strings.Fields(volatile.ReplaceAllString(line, "")), " ")
+		if line == "" || !strings.Contains(line, only) || slices.ContainsFunc(kernels, func(k string) bool { return strings.Contains(line, k) }) {
 			continue
 		}
 		lines = append(lines, line)
 	}
-	if sorted {
-		slices.Sort(lines)
+	slices.Sort(lines)
+	return lines
+}
+
+// kernels mark what the kernel makes by itself, and of which it makes more
+// while a host forwards: link-local addresses and multicast memberships.
+var kernels = []string{" fe80::", "33:33:", "01:00:5e:"}
+
+// rules returns what iptables-save wrote, each line with its table. A chain of
+// the kernel's own that accepts is nothing: that it is listed at all depends
+// on who has looked at its table.
+func rules(out string) []string {
+	var lines []string
+	table := ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(volatile.ReplaceAllString(line, ""))
+		switch {
+		case strings.HasPrefix(line, "*"):
+			table = line[1:]
+		case line == "", line == "COMMIT", strings.HasPrefix(line, "#"), strings.HasPrefix(line, ":") && strings.HasSuffix(line, " ACCEPT"):
+		default:
+			lines = append(lines, table+" "+line)
+		}
 	}
 	return lines
+}
+
+// Difference returns the first lines in which two dumps differ; empty: none.
+func Difference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		switch {
+		case i >= len(w):
+			return "it has more: " + g[i]
+		case i >= len(g):
+			return "it lacks: " + w[i]
+		case w[i] != g[i]:
+			return fmt.Sprintf("it has\n%s\nwhere it had\n%s", g[i], w[i])
+		}
+	}
+	return ""
 }
 
 // AtRest reports what the host's agent would change now, and nil if nothing.

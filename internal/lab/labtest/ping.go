@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/ovlnet/ovl/internal/lab"
 )
@@ -17,24 +18,46 @@ type Ping struct {
 	from   Container
 	to     netip.Addr
 	cmd    *exec.Cmd
-	stdout bytes.Buffer
+	output *pingOutput
+}
+
+// pingOutput is what a ping wrote; answered is closed on the first answer.
+type pingOutput struct {
+	text     bytes.Buffer // not embedded: io.Copy would go past Write
+	answered chan struct{}
+}
+
+func (o *pingOutput) String() string { return o.text.String() }
+
+func (o *pingOutput) Write(b []byte) (int, error) {
+	n, err := o.text.Write(b)
+	select {
+	case <-o.answered:
+	default:
+		if sequence.Match(o.text.Bytes()) {
+			close(o.answered)
+		}
+	}
+	return n, err
 }
 
 // StartPing starts a ping in the container and returns when the first answer
 // has arrived, so that what follows happens to a stream that flows.
 func (c Container) StartPing(tb testing.TB, to netip.Addr) *Ping {
 	tb.Helper()
-	if err := c.Reaches(tb, to); err != nil {
-		tb.Fatal(err)
-	}
 	cmd, err := c.Lab.Command(tb.Context(), c.Host, c.argv([]string{"ping", "-n", "-i", "0.01", to.String()})...)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Ping{from: c, to: to, cmd: cmd}
-	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stdout
+	p := &Ping{from: c, to: to, cmd: cmd, output: &pingOutput{answered: make(chan struct{})}}
+	cmd.Stdout, cmd.Stderr = p.output, p.output
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
+	}
+	select {
+	case <-p.output.answered:
+	case <-time.After(patience):
+		tb.Fatalf("ping from %s to %s: no answer yet", c, to)
 	}
 	return p
 }
@@ -48,9 +71,9 @@ func (p *Ping) Stop(tb testing.TB) (answered int, lost []int) {
 		tb.Fatal(err)
 	}
 	_ = p.cmd.Wait() // ended by the interrupt: its words tell the rest
-	answered, lost = answers(p.stdout.String())
+	answered, lost = answers(p.output.String())
 	if answered == 0 {
-		tb.Fatalf("ping from %s to %s: no answers in %q", p.from, p.to, p.stdout.String())
+		tb.Fatalf("ping from %s to %s: no answers in %q", p.from, p.to, p.output.String())
 	}
 	return answered, lost
 }
