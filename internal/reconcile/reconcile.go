@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 	// world changed (class Gone), and then what follows from looking again is
 	// still this pass's work.
 	maxRounds = 4
+	// Up to this many operations on entries of tables are believed at first.
+	maxBelieved = 64
 )
 
 // errBlocked is the cause in the outcome of a row held back by another.
@@ -35,6 +38,7 @@ type Reconciler struct {
 	have   dataplane.State
 	facts  dataplane.Facts
 	before dataplane.State // what was wanted in the pass before
+	owed   dataplane.Scope // written, believed, not yet read again
 	rows   map[dataplane.Key]*history
 }
 
@@ -47,7 +51,7 @@ type history struct {
 
 // New returns a Reconciler of k that has seen nothing yet.
 func New(k Kernel) *Reconciler {
-	return &Reconciler{kernel: k, rows: map[dataplane.Key]*history{}}
+	return &Reconciler{kernel: k, rows: map[dataplane.Key]*history{}, owed: dataplane.Scope{}}
 }
 
 // Have returns the state as last observed. Callers must not change it.
@@ -63,6 +67,7 @@ func (r *Reconciler) Observe(ctx context.Context, scope dataplane.Scope) (datapl
 			return dataplane.Facts{}, err
 		}
 		r.have.Replace(scope, state)
+		r.pay(scope)
 		if facts.Host == nil {
 			facts.Host = r.facts.Host
 		}
@@ -72,9 +77,25 @@ func (r *Reconciler) Observe(ctx context.Context, scope dataplane.Scope) (datapl
 	return dataplane.Facts{Host: r.facts.Host}, nil
 }
 
-// Apply brings the kernel to want, starting from the state as last observed,
-// and reads again what it has written. It returns when there is nothing left to
-// do but what waits for a back-off.
+// Owed returns what was written since it was last read. A few entries of large
+// tables are believed at first: reading five thousand peers again to see one is
+// most of what adding it would cost, and nobody waits for that reading. It must
+// be done soon all the same (see [Reconciler.Observe]); until then a refusal that
+// the kernel did not tell would go unnoticed.
+func (r *Reconciler) Owed() dataplane.Scope { return maps.Clone(r.owed) }
+
+// pay takes what has been read out of what is owed.
+func (r *Reconciler) pay(scope dataplane.Scope) {
+	for ns, ts := range scope {
+		if r.owed[ns] &^= ts; r.owed[ns] == 0 {
+			delete(r.owed, ns)
+		}
+	}
+}
+
+// Apply brings the kernel to want, starting from the state as last observed, and
+// reads again what it has written, save what is [Reconciler.Owed]. It returns
+// when there is nothing left to do but what waits for a back-off.
 func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func() time.Time) Report {
 	rep := Report{Started: now(), Wanted: want.Len()}
 	for round := range maxRounds {
@@ -82,7 +103,7 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 		if round == 0 {
 			r.settle(want, ops, now())
 		}
-		p := pass{r: r, want: want, now: now, stopped: map[dataplane.Key]bool{}, written: dataplane.Scope{}}
+		p := pass{r: r, want: want, now: now, stopped: map[dataplane.Key]bool{}, written: dataplane.Scope{}, simple: true}
 		for _, op := range ops {
 			if ctx.Err() != nil {
 				break
@@ -91,6 +112,10 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 		}
 		rep.Applied += p.applied
 		if len(p.written) == 0 {
+			break
+		}
+		if p.simple && len(ops) <= maxBelieved {
+			r.believe(p.done, p.written)
 			break
 		}
 		facts, err := r.Observe(ctx, p.written)
@@ -106,6 +131,18 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 	r.before = want
 	rep.Outcomes = r.outcomes()
 	return rep
+}
+
+// believe takes operations that succeeded for what the kernel now holds.
+func (r *Reconciler) believe(done []dataplane.Op, written dataplane.Scope) {
+	for _, op := range done {
+		if op.Verb == dataplane.Delete {
+			r.have.Delete(op.Row.Key())
+		} else {
+			r.have.Add(op.Row)
+		}
+	}
+	r.owed.Merge(written)
 }
 
 // settle closes the history of rows that are in place or no longer wanted: only
@@ -141,6 +178,8 @@ type pass struct {
 	stopped map[dataplane.Key]bool // rows not done: what requires them is blocked
 	written dataplane.Scope
 	applied int
+	done    []dataplane.Op
+	simple  bool // all operations went well and none can have changed another row
 	again   bool
 }
 
@@ -162,12 +201,18 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 	}
 	err := p.r.kernel.Apply(ctx, op)
 	p.touch(op)
+	switch key.Table() {
+	case dataplane.TableNeigh, dataplane.TableFDB, dataplane.TableRoute:
+	default:
+		p.simple = false
+	}
 	if err == nil {
 		p.applied++
+		p.done = append(p.done, op)
 		p.r.repaired(op, p.now())
 		return
 	}
-	p.stopped[key] = true
+	p.stopped[key], p.simple = true, false
 	first := p.r.fail(op.Row, err, p.now())
 	// What is gone, or was busy for a moment, may be there when one looks
 	// again; once. After that the back-off counts.

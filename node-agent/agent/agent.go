@@ -73,6 +73,13 @@ type Config struct {
 	Log      *slog.Logger
 }
 
+const (
+	// gatherFor is how long the loop waits for what comes together.
+	gatherFor = time.Millisecond
+	// payAfter is how soon the loop reads again what it wrote and believed.
+	payAfter = 500 * time.Millisecond
+)
+
 // Agent is the loop of one host. New makes one, Run runs it.
 type Agent struct {
 	cfg      Config
@@ -165,12 +172,12 @@ func (a *Agent) Settle(ctx context.Context, scope dataplane.Scope) (reconcile.Re
 	}
 }
 
+// loop runs passes until ctx is done.
 func (a *Agent) loop(ctx context.Context) error {
 	a.Wake(dataplane.FullScope())
+	var gather, pay, retry alarm
 	full := time.NewTimer(jitter(a.cfg.Relook))
 	defer full.Stop()
-	retry := time.NewTimer(time.Hour)
-	defer retry.Stop()
 	var poll <-chan time.Time
 	if a.cfg.PollFirewall > 0 {
 		t := time.NewTicker(a.cfg.PollFirewall)
@@ -188,17 +195,38 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.Wake(dataplane.Scope{dataplane.Host: dataplane.Of(dataplane.TableChain, dataplane.TableJump)})
 			continue
 		case <-a.wake:
+			// What comes together is served together: a host and its subnet are
+			// two records, a hundred containers are a hundred requests.
+			gather.set(gatherFor)
+			continue
+		case <-pay.c:
+			pay.c = nil
+			a.Wake(a.rec.Owed())
+			continue
+		case <-gather.c:
+			gather.c = nil
 			a.serve(ctx, false)
-		case <-retry.C:
+		case <-retry.c:
 			a.serve(ctx, false)
 		case <-full.C:
 			a.serve(ctx, true)
 			full.Reset(jitter(a.cfg.Relook))
 		}
-		retry.Stop()
-		if next := a.rec.NextTry(); !next.IsZero() {
-			retry.Reset(max(time.Until(next), time.Millisecond))
+		if len(a.rec.Owed()) > 0 {
+			pay.set(payAfter)
 		}
+		if retry.c = nil; !a.rec.NextTry().IsZero() {
+			retry.set(max(time.Until(a.rec.NextTry()), time.Millisecond))
+		}
+	}
+}
+
+// alarm is a timer that, once set, is not put off by setting it again.
+type alarm struct{ c <-chan time.Time }
+
+func (t *alarm) set(d time.Duration) {
+	if t.c == nil {
+		t.c = time.After(d)
 	}
 }
 
