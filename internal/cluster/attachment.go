@@ -13,6 +13,7 @@ type Attachment struct {
 	NetNS      string // path of its network namespace
 	Hostname   string
 	Interfaces []Interface
+	Ports      []Port // published on the host, sorted; at most [MaxPorts]
 	Labels     map[string]string
 	Created    time.Time
 }

@@ -184,6 +184,75 @@ func (x *Route) GetGateway() string {
 	return ""
 }
 
+// A port of the host that leads to a port of a container.
+type Port struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`           // tcp or udp
+	HostIp        string                 `protobuf:"bytes,2,opt,name=host_ip,json=hostIp,proto3" json:"host_ip,omitempty"` // address of the host; empty: all of them; 0.0.0.0 or ::: all of that family
+	HostPort      uint32                 `protobuf:"varint,3,opt,name=host_port,json=hostPort,proto3" json:"host_port,omitempty"`
+	ContainerPort uint32                 `protobuf:"varint,4,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Port) Reset() {
+	*x = Port{}
+	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Port) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Port) ProtoMessage() {}
+
+func (x *Port) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Port.ProtoReflect.Descriptor instead.
+func (*Port) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Port) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Port) GetHostIp() string {
+	if x != nil {
+		return x.HostIp
+	}
+	return ""
+}
+
+func (x *Port) GetHostPort() uint32 {
+	if x != nil {
+		return x.HostPort
+	}
+	return 0
+}
+
+func (x *Port) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
 // A container that this host has attached to networks.
 type Attachment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -194,13 +263,15 @@ type Attachment struct {
 	Interfaces    []*Interface           `protobuf:"bytes,5,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Created       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created,proto3" json:"created,omitempty"`
+	Mode          string                 `protobuf:"bytes,9,opt,name=mode,proto3" json:"mode,omitempty"`   // of a sandbox without networks of its own: none, host, container:OTHER
+	Ports         []*Port                `protobuf:"bytes,8,rep,name=ports,proto3" json:"ports,omitempty"` // published on the host
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	mi := &file_ovl_v1_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -212,7 +283,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	mi := &file_ovl_v1_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -225,7 +296,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{2}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Attachment) GetId() string {
@@ -277,6 +348,20 @@ func (x *Attachment) GetCreated() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Attachment) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Attachment) GetPorts() []*Port {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
 // What to attach to: one network.
 type InterfaceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -291,7 +376,7 @@ type InterfaceRequest struct {
 
 func (x *InterfaceRequest) Reset() {
 	*x = InterfaceRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[3]
+	mi := &file_ovl_v1_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +388,7 @@ func (x *InterfaceRequest) String() string {
 func (*InterfaceRequest) ProtoMessage() {}
 
 func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[3]
+	mi := &file_ovl_v1_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +401,7 @@ func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfaceRequest.ProtoReflect.Descriptor instead.
 func (*InterfaceRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *InterfaceRequest) GetNetwork() string {
@@ -362,13 +447,14 @@ type AttachRequest struct {
 	Hostname      string                 `protobuf:"bytes,4,opt,name=hostname,proto3" json:"hostname,omitempty"` // empty: the name
 	Interfaces    []*InterfaceRequest    `protobuf:"bytes,5,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Ports         []*Port                `protobuf:"bytes,7,rep,name=ports,proto3" json:"ports,omitempty"` // at most 1024; ALREADY_EXISTS names who has one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[4]
+	mi := &file_ovl_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +466,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[4]
+	mi := &file_ovl_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +479,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AttachRequest) GetId() string {
@@ -438,6 +524,13 @@ func (x *AttachRequest) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *AttachRequest) GetPorts() []*Port {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
 type DetachRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // ID or name
@@ -447,7 +540,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[5]
+	mi := &file_ovl_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +552,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[5]
+	mi := &file_ovl_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +565,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DetachRequest) GetId() string {
@@ -490,7 +583,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[6]
+	mi := &file_ovl_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +595,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[6]
+	mi := &file_ovl_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +608,111 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+type ConnectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // ID or name of the attachment
+	Interface     *InterfaceRequest      `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectRequest) Reset() {
+	*x = ConnectRequest{}
+	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectRequest) ProtoMessage() {}
+
+func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
+func (*ConnectRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConnectRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConnectRequest) GetInterface() *InterfaceRequest {
+	if x != nil {
+		return x.Interface
+	}
+	return nil
+}
+
+type DisconnectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // ID or name of the attachment
+	Network       string                 `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectRequest) Reset() {
+	*x = DisconnectRequest{}
+	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectRequest) ProtoMessage() {}
+
+func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DisconnectRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DisconnectRequest) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
 }
 
 type ListAttachmentsRequest struct {
@@ -527,7 +724,7 @@ type ListAttachmentsRequest struct {
 
 func (x *ListAttachmentsRequest) Reset() {
 	*x = ListAttachmentsRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[7]
+	mi := &file_ovl_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +736,7 @@ func (x *ListAttachmentsRequest) String() string {
 func (*ListAttachmentsRequest) ProtoMessage() {}
 
 func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[7]
+	mi := &file_ovl_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +749,7 @@ func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListAttachmentsRequest) GetNetwork() string {
@@ -571,7 +768,7 @@ type ListAttachmentsResponse struct {
 
 func (x *ListAttachmentsResponse) Reset() {
 	*x = ListAttachmentsResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	mi := &file_ovl_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +780,7 @@ func (x *ListAttachmentsResponse) String() string {
 func (*ListAttachmentsResponse) ProtoMessage() {}
 
 func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	mi := &file_ovl_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +793,7 @@ func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListAttachmentsResponse) GetAttachments() []*Attachment {
@@ -615,7 +812,7 @@ type GetAttachmentRequest struct {
 
 func (x *GetAttachmentRequest) Reset() {
 	*x = GetAttachmentRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	mi := &file_ovl_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +824,7 @@ func (x *GetAttachmentRequest) String() string {
 func (*GetAttachmentRequest) ProtoMessage() {}
 
 func (x *GetAttachmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	mi := &file_ovl_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +837,7 @@ func (x *GetAttachmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAttachmentRequest.ProtoReflect.Descriptor instead.
 func (*GetAttachmentRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetAttachmentRequest) GetId() string {
@@ -663,7 +860,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[10]
+	mi := &file_ovl_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +872,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[10]
+	mi := &file_ovl_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +885,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Row) GetTable() string {
@@ -731,7 +928,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[11]
+	mi := &file_ovl_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +940,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[11]
+	mi := &file_ovl_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +953,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Op) GetVerb() string {
@@ -788,7 +985,7 @@ type GetAgentStatusRequest struct {
 
 func (x *GetAgentStatusRequest) Reset() {
 	*x = GetAgentStatusRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[12]
+	mi := &file_ovl_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +997,7 @@ func (x *GetAgentStatusRequest) String() string {
 func (*GetAgentStatusRequest) ProtoMessage() {}
 
 func (x *GetAgentStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[12]
+	mi := &file_ovl_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +1010,7 @@ func (x *GetAgentStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetAgentStatusRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 type AgentStatus struct {
@@ -844,7 +1041,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[13]
+	mi := &file_ovl_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +1053,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[13]
+	mi := &file_ovl_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +1066,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AgentStatus) GetHost() *Host {
@@ -1026,7 +1223,7 @@ type AgentSubnet struct {
 
 func (x *AgentSubnet) Reset() {
 	*x = AgentSubnet{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[14]
+	mi := &file_ovl_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1235,7 @@ func (x *AgentSubnet) String() string {
 func (*AgentSubnet) ProtoMessage() {}
 
 func (x *AgentSubnet) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[14]
+	mi := &file_ovl_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1248,7 @@ func (x *AgentSubnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentSubnet.ProtoReflect.Descriptor instead.
 func (*AgentSubnet) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AgentSubnet) GetNetwork() string {
@@ -1103,7 +1300,7 @@ type RowStatus struct {
 
 func (x *RowStatus) Reset() {
 	*x = RowStatus{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[15]
+	mi := &file_ovl_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1312,7 @@ func (x *RowStatus) String() string {
 func (*RowStatus) ProtoMessage() {}
 
 func (x *RowStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[15]
+	mi := &file_ovl_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1325,7 @@ func (x *RowStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowStatus.ProtoReflect.Descriptor instead.
 func (*RowStatus) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RowStatus) GetKey() string {
@@ -1174,7 +1371,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[16]
+	mi := &file_ovl_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1383,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[16]
+	mi := &file_ovl_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1396,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type GetPlanResponse struct {
@@ -1212,7 +1409,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[17]
+	mi := &file_ovl_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1421,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[17]
+	mi := &file_ovl_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1434,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetPlanResponse) GetRows() []*Row {
@@ -1262,7 +1459,7 @@ type GetDiffRequest struct {
 
 func (x *GetDiffRequest) Reset() {
 	*x = GetDiffRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[18]
+	mi := &file_ovl_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1471,7 @@ func (x *GetDiffRequest) String() string {
 func (*GetDiffRequest) ProtoMessage() {}
 
 func (x *GetDiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[18]
+	mi := &file_ovl_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1484,7 @@ func (x *GetDiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiffRequest.ProtoReflect.Descriptor instead.
 func (*GetDiffRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type GetDiffResponse struct {
@@ -1300,7 +1497,7 @@ type GetDiffResponse struct {
 
 func (x *GetDiffResponse) Reset() {
 	*x = GetDiffResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[19]
+	mi := &file_ovl_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1509,7 @@ func (x *GetDiffResponse) String() string {
 func (*GetDiffResponse) ProtoMessage() {}
 
 func (x *GetDiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[19]
+	mi := &file_ovl_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1522,7 @@ func (x *GetDiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiffResponse.ProtoReflect.Descriptor instead.
 func (*GetDiffResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetDiffResponse) GetOps() []*Op {
@@ -1351,7 +1548,7 @@ type WhoisRequest struct {
 
 func (x *WhoisRequest) Reset() {
 	*x = WhoisRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[20]
+	mi := &file_ovl_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1560,7 @@ func (x *WhoisRequest) String() string {
 func (*WhoisRequest) ProtoMessage() {}
 
 func (x *WhoisRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[20]
+	mi := &file_ovl_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1573,7 @@ func (x *WhoisRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisRequest.ProtoReflect.Descriptor instead.
 func (*WhoisRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WhoisRequest) GetQuery() string {
@@ -1395,7 +1592,7 @@ type WhoisResponse struct {
 
 func (x *WhoisResponse) Reset() {
 	*x = WhoisResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[21]
+	mi := &file_ovl_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1604,7 @@ func (x *WhoisResponse) String() string {
 func (*WhoisResponse) ProtoMessage() {}
 
 func (x *WhoisResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[21]
+	mi := &file_ovl_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1617,7 @@ func (x *WhoisResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisResponse.ProtoReflect.Descriptor instead.
 func (*WhoisResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WhoisResponse) GetMatches() []*WhoisMatch {
@@ -1451,7 +1648,7 @@ type WhoisMatch struct {
 
 func (x *WhoisMatch) Reset() {
 	*x = WhoisMatch{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[22]
+	mi := &file_ovl_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1660,7 @@ func (x *WhoisMatch) String() string {
 func (*WhoisMatch) ProtoMessage() {}
 
 func (x *WhoisMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[22]
+	mi := &file_ovl_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1673,7 @@ func (x *WhoisMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisMatch.ProtoReflect.Descriptor instead.
 func (*WhoisMatch) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WhoisMatch) GetKind() string {
@@ -1587,7 +1784,12 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\x06routes\x18\t \x03(\v2\r.ovl.v1.RouteR\x06routes\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
-	"\agateway\x18\x02 \x01(\tR\agateway\"\xbe\x02\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\x7f\n" +
+	"\x04Port\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x17\n" +
+	"\ahost_ip\x18\x02 \x01(\tR\x06hostIp\x12\x1b\n" +
+	"\thost_port\x18\x03 \x01(\rR\bhostPort\x12%\n" +
+	"\x0econtainer_port\x18\x04 \x01(\rR\rcontainerPort\"\xf6\x02\n" +
 	"\n" +
 	"Attachment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1598,7 +1800,9 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"interfaces\x18\x05 \x03(\v2\x11.ovl.v1.InterfaceR\n" +
 	"interfaces\x126\n" +
 	"\x06labels\x18\x06 \x03(\v2\x1e.ovl.v1.Attachment.LabelsEntryR\x06labels\x124\n" +
-	"\acreated\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x1a9\n" +
+	"\acreated\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x12\n" +
+	"\x04mode\x18\t \x01(\tR\x04mode\x12\"\n" +
+	"\x05ports\x18\b \x03(\v2\f.ovl.v1.PortR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
@@ -1607,7 +1811,7 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
 	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x10\n" +
 	"\x03mac\x18\x04 \x01(\tR\x03mac\x12\x18\n" +
-	"\aaliases\x18\x05 \x03(\tR\aaliases\"\x95\x02\n" +
+	"\aaliases\x18\x05 \x03(\tR\aaliases\"\xb9\x02\n" +
 	"\rAttachRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1616,13 +1820,20 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"interfaces\x18\x05 \x03(\v2\x18.ovl.v1.InterfaceRequestR\n" +
 	"interfaces\x129\n" +
-	"\x06labels\x18\x06 \x03(\v2!.ovl.v1.AttachRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x06 \x03(\v2!.ovl.v1.AttachRequest.LabelsEntryR\x06labels\x12\"\n" +
+	"\x05ports\x18\a \x03(\v2\f.ovl.v1.PortR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1f\n" +
 	"\rDetachRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x10\n" +
-	"\x0eDetachResponse\"2\n" +
+	"\x0eDetachResponse\"X\n" +
+	"\x0eConnectRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
+	"\tinterface\x18\x02 \x01(\v2\x18.ovl.v1.InterfaceRequestR\tinterface\"=\n" +
+	"\x11DisconnectRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\anetwork\x18\x02 \x01(\tR\anetwork\"2\n" +
 	"\x16ListAttachmentsRequest\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\"O\n" +
 	"\x17ListAttachmentsResponse\x124\n" +
@@ -1702,12 +1913,15 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	" \x03(\tR\taddresses\x12\x10\n" +
 	"\x03mac\x18\v \x01(\tR\x03mac\x12\x16\n" +
 	"\x06subnet\x18\f \x01(\tR\x06subnet\x12\x1a\n" +
-	"\bunderlay\x18\r \x01(\tR\bunderlay2\x98\x02\n" +
+	"\bunderlay\x18\r \x01(\tR\bunderlay2\x8c\x03\n" +
 	"\x11AttachmentService\x123\n" +
 	"\x06Attach\x12\x15.ovl.v1.AttachRequest\x1a\x12.ovl.v1.Attachment\x127\n" +
 	"\x06Detach\x12\x15.ovl.v1.DetachRequest\x1a\x16.ovl.v1.DetachResponse\x12R\n" +
 	"\x0fListAttachments\x12\x1e.ovl.v1.ListAttachmentsRequest\x1a\x1f.ovl.v1.ListAttachmentsResponse\x12A\n" +
-	"\rGetAttachment\x12\x1c.ovl.v1.GetAttachmentRequest\x1a\x12.ovl.v1.Attachment2\xfd\x01\n" +
+	"\rGetAttachment\x12\x1c.ovl.v1.GetAttachmentRequest\x1a\x12.ovl.v1.Attachment\x125\n" +
+	"\aConnect\x12\x16.ovl.v1.ConnectRequest\x1a\x12.ovl.v1.Attachment\x12;\n" +
+	"\n" +
+	"Disconnect\x12\x19.ovl.v1.DisconnectRequest\x1a\x12.ovl.v1.Attachment2\xfd\x01\n" +
 	"\fAgentService\x12?\n" +
 	"\tGetStatus\x12\x1d.ovl.v1.GetAgentStatusRequest\x1a\x13.ovl.v1.AgentStatus\x12:\n" +
 	"\aGetPlan\x12\x16.ovl.v1.GetPlanRequest\x1a\x17.ovl.v1.GetPlanResponse\x12:\n" +
@@ -1726,81 +1940,91 @@ func file_ovl_v1_agent_proto_rawDescGZIP() []byte {
 	return file_ovl_v1_agent_proto_rawDescData
 }
 
-var file_ovl_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_ovl_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_ovl_v1_agent_proto_goTypes = []any{
 	(*Interface)(nil),               // 0: ovl.v1.Interface
 	(*Route)(nil),                   // 1: ovl.v1.Route
-	(*Attachment)(nil),              // 2: ovl.v1.Attachment
-	(*InterfaceRequest)(nil),        // 3: ovl.v1.InterfaceRequest
-	(*AttachRequest)(nil),           // 4: ovl.v1.AttachRequest
-	(*DetachRequest)(nil),           // 5: ovl.v1.DetachRequest
-	(*DetachResponse)(nil),          // 6: ovl.v1.DetachResponse
-	(*ListAttachmentsRequest)(nil),  // 7: ovl.v1.ListAttachmentsRequest
-	(*ListAttachmentsResponse)(nil), // 8: ovl.v1.ListAttachmentsResponse
-	(*GetAttachmentRequest)(nil),    // 9: ovl.v1.GetAttachmentRequest
-	(*Row)(nil),                     // 10: ovl.v1.Row
-	(*Op)(nil),                      // 11: ovl.v1.Op
-	(*GetAgentStatusRequest)(nil),   // 12: ovl.v1.GetAgentStatusRequest
-	(*AgentStatus)(nil),             // 13: ovl.v1.AgentStatus
-	(*AgentSubnet)(nil),             // 14: ovl.v1.AgentSubnet
-	(*RowStatus)(nil),               // 15: ovl.v1.RowStatus
-	(*GetPlanRequest)(nil),          // 16: ovl.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),         // 17: ovl.v1.GetPlanResponse
-	(*GetDiffRequest)(nil),          // 18: ovl.v1.GetDiffRequest
-	(*GetDiffResponse)(nil),         // 19: ovl.v1.GetDiffResponse
-	(*WhoisRequest)(nil),            // 20: ovl.v1.WhoisRequest
-	(*WhoisResponse)(nil),           // 21: ovl.v1.WhoisResponse
-	(*WhoisMatch)(nil),              // 22: ovl.v1.WhoisMatch
-	nil,                             // 23: ovl.v1.Attachment.LabelsEntry
-	nil,                             // 24: ovl.v1.AttachRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 25: google.protobuf.Timestamp
-	(*Host)(nil),                    // 26: ovl.v1.Host
-	(*Problem)(nil),                 // 27: ovl.v1.Problem
+	(*Port)(nil),                    // 2: ovl.v1.Port
+	(*Attachment)(nil),              // 3: ovl.v1.Attachment
+	(*InterfaceRequest)(nil),        // 4: ovl.v1.InterfaceRequest
+	(*AttachRequest)(nil),           // 5: ovl.v1.AttachRequest
+	(*DetachRequest)(nil),           // 6: ovl.v1.DetachRequest
+	(*DetachResponse)(nil),          // 7: ovl.v1.DetachResponse
+	(*ConnectRequest)(nil),          // 8: ovl.v1.ConnectRequest
+	(*DisconnectRequest)(nil),       // 9: ovl.v1.DisconnectRequest
+	(*ListAttachmentsRequest)(nil),  // 10: ovl.v1.ListAttachmentsRequest
+	(*ListAttachmentsResponse)(nil), // 11: ovl.v1.ListAttachmentsResponse
+	(*GetAttachmentRequest)(nil),    // 12: ovl.v1.GetAttachmentRequest
+	(*Row)(nil),                     // 13: ovl.v1.Row
+	(*Op)(nil),                      // 14: ovl.v1.Op
+	(*GetAgentStatusRequest)(nil),   // 15: ovl.v1.GetAgentStatusRequest
+	(*AgentStatus)(nil),             // 16: ovl.v1.AgentStatus
+	(*AgentSubnet)(nil),             // 17: ovl.v1.AgentSubnet
+	(*RowStatus)(nil),               // 18: ovl.v1.RowStatus
+	(*GetPlanRequest)(nil),          // 19: ovl.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),         // 20: ovl.v1.GetPlanResponse
+	(*GetDiffRequest)(nil),          // 21: ovl.v1.GetDiffRequest
+	(*GetDiffResponse)(nil),         // 22: ovl.v1.GetDiffResponse
+	(*WhoisRequest)(nil),            // 23: ovl.v1.WhoisRequest
+	(*WhoisResponse)(nil),           // 24: ovl.v1.WhoisResponse
+	(*WhoisMatch)(nil),              // 25: ovl.v1.WhoisMatch
+	nil,                             // 26: ovl.v1.Attachment.LabelsEntry
+	nil,                             // 27: ovl.v1.AttachRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
+	(*Host)(nil),                    // 29: ovl.v1.Host
+	(*Problem)(nil),                 // 30: ovl.v1.Problem
 }
 var file_ovl_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: ovl.v1.Interface.routes:type_name -> ovl.v1.Route
 	0,  // 1: ovl.v1.Attachment.interfaces:type_name -> ovl.v1.Interface
-	23, // 2: ovl.v1.Attachment.labels:type_name -> ovl.v1.Attachment.LabelsEntry
-	25, // 3: ovl.v1.Attachment.created:type_name -> google.protobuf.Timestamp
-	3,  // 4: ovl.v1.AttachRequest.interfaces:type_name -> ovl.v1.InterfaceRequest
-	24, // 5: ovl.v1.AttachRequest.labels:type_name -> ovl.v1.AttachRequest.LabelsEntry
-	2,  // 6: ovl.v1.ListAttachmentsResponse.attachments:type_name -> ovl.v1.Attachment
-	10, // 7: ovl.v1.Op.row:type_name -> ovl.v1.Row
-	26, // 8: ovl.v1.AgentStatus.host:type_name -> ovl.v1.Host
-	25, // 9: ovl.v1.AgentStatus.started:type_name -> google.protobuf.Timestamp
-	25, // 10: ovl.v1.AgentStatus.etcd_since:type_name -> google.protobuf.Timestamp
-	25, // 11: ovl.v1.AgentStatus.ownership_until:type_name -> google.protobuf.Timestamp
-	14, // 12: ovl.v1.AgentStatus.subnets:type_name -> ovl.v1.AgentSubnet
-	25, // 13: ovl.v1.AgentStatus.last_pass:type_name -> google.protobuf.Timestamp
-	15, // 14: ovl.v1.AgentStatus.failing:type_name -> ovl.v1.RowStatus
-	27, // 15: ovl.v1.AgentStatus.problems:type_name -> ovl.v1.Problem
-	25, // 16: ovl.v1.RowStatus.since:type_name -> google.protobuf.Timestamp
-	10, // 17: ovl.v1.GetPlanResponse.rows:type_name -> ovl.v1.Row
-	27, // 18: ovl.v1.GetPlanResponse.problems:type_name -> ovl.v1.Problem
-	11, // 19: ovl.v1.GetDiffResponse.ops:type_name -> ovl.v1.Op
-	27, // 20: ovl.v1.GetDiffResponse.problems:type_name -> ovl.v1.Problem
-	22, // 21: ovl.v1.WhoisResponse.matches:type_name -> ovl.v1.WhoisMatch
-	4,  // 22: ovl.v1.AttachmentService.Attach:input_type -> ovl.v1.AttachRequest
-	5,  // 23: ovl.v1.AttachmentService.Detach:input_type -> ovl.v1.DetachRequest
-	7,  // 24: ovl.v1.AttachmentService.ListAttachments:input_type -> ovl.v1.ListAttachmentsRequest
-	9,  // 25: ovl.v1.AttachmentService.GetAttachment:input_type -> ovl.v1.GetAttachmentRequest
-	12, // 26: ovl.v1.AgentService.GetStatus:input_type -> ovl.v1.GetAgentStatusRequest
-	16, // 27: ovl.v1.AgentService.GetPlan:input_type -> ovl.v1.GetPlanRequest
-	18, // 28: ovl.v1.AgentService.GetDiff:input_type -> ovl.v1.GetDiffRequest
-	20, // 29: ovl.v1.AgentService.Whois:input_type -> ovl.v1.WhoisRequest
-	2,  // 30: ovl.v1.AttachmentService.Attach:output_type -> ovl.v1.Attachment
-	6,  // 31: ovl.v1.AttachmentService.Detach:output_type -> ovl.v1.DetachResponse
-	8,  // 32: ovl.v1.AttachmentService.ListAttachments:output_type -> ovl.v1.ListAttachmentsResponse
-	2,  // 33: ovl.v1.AttachmentService.GetAttachment:output_type -> ovl.v1.Attachment
-	13, // 34: ovl.v1.AgentService.GetStatus:output_type -> ovl.v1.AgentStatus
-	17, // 35: ovl.v1.AgentService.GetPlan:output_type -> ovl.v1.GetPlanResponse
-	19, // 36: ovl.v1.AgentService.GetDiff:output_type -> ovl.v1.GetDiffResponse
-	21, // 37: ovl.v1.AgentService.Whois:output_type -> ovl.v1.WhoisResponse
-	30, // [30:38] is the sub-list for method output_type
-	22, // [22:30] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	26, // 2: ovl.v1.Attachment.labels:type_name -> ovl.v1.Attachment.LabelsEntry
+	28, // 3: ovl.v1.Attachment.created:type_name -> google.protobuf.Timestamp
+	2,  // 4: ovl.v1.Attachment.ports:type_name -> ovl.v1.Port
+	4,  // 5: ovl.v1.AttachRequest.interfaces:type_name -> ovl.v1.InterfaceRequest
+	27, // 6: ovl.v1.AttachRequest.labels:type_name -> ovl.v1.AttachRequest.LabelsEntry
+	2,  // 7: ovl.v1.AttachRequest.ports:type_name -> ovl.v1.Port
+	4,  // 8: ovl.v1.ConnectRequest.interface:type_name -> ovl.v1.InterfaceRequest
+	3,  // 9: ovl.v1.ListAttachmentsResponse.attachments:type_name -> ovl.v1.Attachment
+	13, // 10: ovl.v1.Op.row:type_name -> ovl.v1.Row
+	29, // 11: ovl.v1.AgentStatus.host:type_name -> ovl.v1.Host
+	28, // 12: ovl.v1.AgentStatus.started:type_name -> google.protobuf.Timestamp
+	28, // 13: ovl.v1.AgentStatus.etcd_since:type_name -> google.protobuf.Timestamp
+	28, // 14: ovl.v1.AgentStatus.ownership_until:type_name -> google.protobuf.Timestamp
+	17, // 15: ovl.v1.AgentStatus.subnets:type_name -> ovl.v1.AgentSubnet
+	28, // 16: ovl.v1.AgentStatus.last_pass:type_name -> google.protobuf.Timestamp
+	18, // 17: ovl.v1.AgentStatus.failing:type_name -> ovl.v1.RowStatus
+	30, // 18: ovl.v1.AgentStatus.problems:type_name -> ovl.v1.Problem
+	28, // 19: ovl.v1.RowStatus.since:type_name -> google.protobuf.Timestamp
+	13, // 20: ovl.v1.GetPlanResponse.rows:type_name -> ovl.v1.Row
+	30, // 21: ovl.v1.GetPlanResponse.problems:type_name -> ovl.v1.Problem
+	14, // 22: ovl.v1.GetDiffResponse.ops:type_name -> ovl.v1.Op
+	30, // 23: ovl.v1.GetDiffResponse.problems:type_name -> ovl.v1.Problem
+	25, // 24: ovl.v1.WhoisResponse.matches:type_name -> ovl.v1.WhoisMatch
+	5,  // 25: ovl.v1.AttachmentService.Attach:input_type -> ovl.v1.AttachRequest
+	6,  // 26: ovl.v1.AttachmentService.Detach:input_type -> ovl.v1.DetachRequest
+	10, // 27: ovl.v1.AttachmentService.ListAttachments:input_type -> ovl.v1.ListAttachmentsRequest
+	12, // 28: ovl.v1.AttachmentService.GetAttachment:input_type -> ovl.v1.GetAttachmentRequest
+	8,  // 29: ovl.v1.AttachmentService.Connect:input_type -> ovl.v1.ConnectRequest
+	9,  // 30: ovl.v1.AttachmentService.Disconnect:input_type -> ovl.v1.DisconnectRequest
+	15, // 31: ovl.v1.AgentService.GetStatus:input_type -> ovl.v1.GetAgentStatusRequest
+	19, // 32: ovl.v1.AgentService.GetPlan:input_type -> ovl.v1.GetPlanRequest
+	21, // 33: ovl.v1.AgentService.GetDiff:input_type -> ovl.v1.GetDiffRequest
+	23, // 34: ovl.v1.AgentService.Whois:input_type -> ovl.v1.WhoisRequest
+	3,  // 35: ovl.v1.AttachmentService.Attach:output_type -> ovl.v1.Attachment
+	7,  // 36: ovl.v1.AttachmentService.Detach:output_type -> ovl.v1.DetachResponse
+	11, // 37: ovl.v1.AttachmentService.ListAttachments:output_type -> ovl.v1.ListAttachmentsResponse
+	3,  // 38: ovl.v1.AttachmentService.GetAttachment:output_type -> ovl.v1.Attachment
+	3,  // 39: ovl.v1.AttachmentService.Connect:output_type -> ovl.v1.Attachment
+	3,  // 40: ovl.v1.AttachmentService.Disconnect:output_type -> ovl.v1.Attachment
+	16, // 41: ovl.v1.AgentService.GetStatus:output_type -> ovl.v1.AgentStatus
+	20, // 42: ovl.v1.AgentService.GetPlan:output_type -> ovl.v1.GetPlanResponse
+	22, // 43: ovl.v1.AgentService.GetDiff:output_type -> ovl.v1.GetDiffResponse
+	24, // 44: ovl.v1.AgentService.Whois:output_type -> ovl.v1.WhoisResponse
+	35, // [35:45] is the sub-list for method output_type
+	25, // [25:35] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_ovl_v1_agent_proto_init() }
@@ -1815,7 +2039,7 @@ func file_ovl_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ovl_v1_agent_proto_rawDesc), len(file_ovl_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -23,6 +23,8 @@ const (
 	AttachmentService_Detach_FullMethodName          = "/ovl.v1.AttachmentService/Detach"
 	AttachmentService_ListAttachments_FullMethodName = "/ovl.v1.AttachmentService/ListAttachments"
 	AttachmentService_GetAttachment_FullMethodName   = "/ovl.v1.AttachmentService/GetAttachment"
+	AttachmentService_Connect_FullMethodName         = "/ovl.v1.AttachmentService/Connect"
+	AttachmentService_Disconnect_FullMethodName      = "/ovl.v1.AttachmentService/Disconnect"
 )
 
 // AttachmentServiceClient is the client API for AttachmentService service.
@@ -38,6 +40,14 @@ type AttachmentServiceClient interface {
 	Detach(ctx context.Context, in *DetachRequest, opts ...grpc.CallOption) (*DetachResponse, error)
 	ListAttachments(ctx context.Context, in *ListAttachmentsRequest, opts ...grpc.CallOption) (*ListAttachmentsResponse, error)
 	GetAttachment(ctx context.Context, in *GetAttachmentRequest, opts ...grpc.CallOption) (*Attachment, error)
+	// Puts an attached container on one more network, while it runs; its other
+	// networks lose no packet. Connecting again identically succeeds; otherwise
+	// ALREADY_EXISTS. NOT_FOUND if there is no such attachment or network.
+	Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*Attachment, error)
+	// Takes an attached container off a network, while it runs; its other networks
+	// lose no packet, and the default route moves to the next one that has a way
+	// out. NOT_FOUND if there is no such attachment, or it is not on the network.
+	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*Attachment, error)
 }
 
 type attachmentServiceClient struct {
@@ -88,6 +98,26 @@ func (c *attachmentServiceClient) GetAttachment(ctx context.Context, in *GetAtta
 	return out, nil
 }
 
+func (c *attachmentServiceClient) Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*Attachment, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attachment)
+	err := c.cc.Invoke(ctx, AttachmentService_Connect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *attachmentServiceClient) Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*Attachment, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attachment)
+	err := c.cc.Invoke(ctx, AttachmentService_Disconnect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AttachmentServiceServer is the server API for AttachmentService service.
 // All implementations must embed UnimplementedAttachmentServiceServer
 // for forward compatibility.
@@ -101,6 +131,14 @@ type AttachmentServiceServer interface {
 	Detach(context.Context, *DetachRequest) (*DetachResponse, error)
 	ListAttachments(context.Context, *ListAttachmentsRequest) (*ListAttachmentsResponse, error)
 	GetAttachment(context.Context, *GetAttachmentRequest) (*Attachment, error)
+	// Puts an attached container on one more network, while it runs; its other
+	// networks lose no packet. Connecting again identically succeeds; otherwise
+	// ALREADY_EXISTS. NOT_FOUND if there is no such attachment or network.
+	Connect(context.Context, *ConnectRequest) (*Attachment, error)
+	// Takes an attached container off a network, while it runs; its other networks
+	// lose no packet, and the default route moves to the next one that has a way
+	// out. NOT_FOUND if there is no such attachment, or it is not on the network.
+	Disconnect(context.Context, *DisconnectRequest) (*Attachment, error)
 	mustEmbedUnimplementedAttachmentServiceServer()
 }
 
@@ -122,6 +160,12 @@ func (UnimplementedAttachmentServiceServer) ListAttachments(context.Context, *Li
 }
 func (UnimplementedAttachmentServiceServer) GetAttachment(context.Context, *GetAttachmentRequest) (*Attachment, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetAttachment not implemented")
+}
+func (UnimplementedAttachmentServiceServer) Connect(context.Context, *ConnectRequest) (*Attachment, error) {
+	return nil, status.Error(codes.Unimplemented, "method Connect not implemented")
+}
+func (UnimplementedAttachmentServiceServer) Disconnect(context.Context, *DisconnectRequest) (*Attachment, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
 }
 func (UnimplementedAttachmentServiceServer) mustEmbedUnimplementedAttachmentServiceServer() {}
 func (UnimplementedAttachmentServiceServer) testEmbeddedByValue()                           {}
@@ -216,6 +260,42 @@ func _AttachmentService_GetAttachment_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AttachmentService_Connect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AttachmentServiceServer).Connect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AttachmentService_Connect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AttachmentServiceServer).Connect(ctx, req.(*ConnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AttachmentService_Disconnect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisconnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AttachmentServiceServer).Disconnect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AttachmentService_Disconnect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AttachmentServiceServer).Disconnect(ctx, req.(*DisconnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AttachmentService_ServiceDesc is the grpc.ServiceDesc for AttachmentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -238,6 +318,14 @@ var AttachmentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetAttachment",
 			Handler:    _AttachmentService_GetAttachment_Handler,
+		},
+		{
+			MethodName: "Connect",
+			Handler:    _AttachmentService_Connect_Handler,
+		},
+		{
+			MethodName: "Disconnect",
+			Handler:    _AttachmentService_Disconnect_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
