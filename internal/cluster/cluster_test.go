@@ -91,6 +91,25 @@ func TestSnapshotLookups(t *testing.T) {
 	if ls := s.NetworkLeases("green"); len(ls) != 0 {
 		t.Errorf("leases of green: %v", ls)
 	}
+	with := s.WithEndpoints([]cluster.Endpoint{
+		{Network: "red", Host: "a", ID: "1"}, {Network: "blue", Host: "b", ID: "1"},
+		{Network: "blue", Host: "a", ID: "2"}, {Network: "blue", Host: "a", ID: "1"},
+	})
+	if es := with.NetworkEndpoints("blue"); len(es) != 3 || es[0].Host != "a" || es[0].ID != "1" || es[2].Host != "b" {
+		t.Errorf("endpoints of blue: %v", es)
+	}
+	if len(s.Endpoints) != 0 || len(with.NetworkEndpoints("green")) != 0 {
+		t.Error("endpoints where none are")
+	}
+}
+
+func TestDomain(t *testing.T) {
+	if got := (cluster.Network{Name: "blue"}).Domain(); got != "blue.ovl.internal" {
+		t.Errorf("domain %s", got)
+	}
+	if got := (cluster.Network{Name: "blue", DNSDomain: "lab.example"}).Domain(); got != "blue.lab.example" {
+		t.Errorf("domain %s", got)
+	}
 }
 
 func FuzzParseMAC(f *testing.F) {

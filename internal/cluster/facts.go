@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 )
@@ -76,6 +77,15 @@ type Network struct {
 	CreateRevision int64
 	Revision       int64
 }
+
+// DefaultDNSDomain is the domain of a network that names none. The top-level
+// domain internal is reserved for private use (ICANN resolution 2024.07.29.06):
+// no name in it will ever exist outside.
+const DefaultDNSDomain = "ovl.internal"
+
+// Domain returns the domain of the network's names, such as blue.ovl.internal,
+// without a dot at the end.
+func (n Network) Domain() string { return n.Name + "." + cmp.Or(n.DNSDomain, DefaultDNSDomain) }
 
 // Pool returns the pool that holds p, or ok = false.
 func (n Network) Pool(p netip.Prefix) (pool Pool, ok bool) {

@@ -15,6 +15,9 @@ type Snapshot struct {
 	Networks []Network // by name
 	Hosts    []Host    // by ID
 	Leases   []Lease   // by network, then prefix
+	// Endpoints are by network, then host, then ID. Names are answered from
+	// them; nothing is planned from them, so they do not count for Revision.
+	Endpoints []Endpoint
 }
 
 // NewSnapshot sorts the facts and returns them as a Snapshot. It takes
@@ -26,6 +29,17 @@ func NewSnapshot(revision int64, networks []Network, hosts []Host, leases []Leas
 		return cmp.Or(cmp.Compare(a.Network, b.Network), ComparePrefix(a.Prefix, b.Prefix))
 	})
 	return &Snapshot{Revision: revision, Networks: networks, Hosts: hosts, Leases: leases}
+}
+
+// WithEndpoints sorts the endpoints and returns s with them. It takes ownership
+// of the slice.
+func (s *Snapshot) WithEndpoints(endpoints []Endpoint) *Snapshot {
+	slices.SortFunc(endpoints, func(a, b Endpoint) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
+	})
+	out := *s
+	out.Endpoints = endpoints
+	return &out
 }
 
 // Network returns the network of that name.
@@ -54,6 +68,16 @@ func (s *Snapshot) NetworkLeases(name string) []Lease {
 		hi++
 	}
 	return s.Leases[lo:hi:hi]
+}
+
+// NetworkEndpoints returns the endpoints of one network, sorted by host and ID.
+func (s *Snapshot) NetworkEndpoints(name string) []Endpoint {
+	lo, _ := slices.BinarySearchFunc(s.Endpoints, name, func(e Endpoint, name string) int { return cmp.Compare(e.Network, name) })
+	hi := lo
+	for hi < len(s.Endpoints) && s.Endpoints[hi].Network == name {
+		hi++
+	}
+	return s.Endpoints[lo:hi:hi]
 }
 
 // ComparePrefix orders prefixes by address, then by length.

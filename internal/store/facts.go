@@ -8,7 +8,7 @@ import (
 	"github.com/ovlnet/ovl/internal/cluster"
 )
 
-// Snapshot returns the networks, hosts and leases in the records, with each
+// Snapshot returns the networks, hosts, leases and endpoints in the records, with each
 // host's drain joined in. A record that cannot be decoded is left out and
 // becomes a problem: one bad record must not blind a host to all others.
 // Records of other kinds are passed over. A lease of an unknown network or host
@@ -25,13 +25,14 @@ func Snapshot(records []Record) (*cluster.Snapshot, []cluster.Problem) {
 
 // fact is what a record says, decoded once.
 type fact struct {
-	key     string
-	kind    factKind
-	network cluster.Network
-	host    cluster.Host
-	lease   cluster.Lease
-	problem cluster.Problem
-	modRev  int64
+	key      string
+	kind     factKind
+	network  cluster.Network
+	host     cluster.Host
+	lease    cluster.Lease
+	endpoint *cluster.Endpoint // of which there may be very many
+	problem  cluster.Problem
+	modRev   int64
 }
 
 type factKind uint8
@@ -42,6 +43,7 @@ const (
 	factHost
 	factLease
 	factDrain // host.ID alone
+	factEndpoint
 	factProblem
 )
 
@@ -62,6 +64,9 @@ func decodeFact(r Record) *fact {
 	case strings.HasPrefix(r.Key, DrainsPrefix):
 		f.kind = factDrain
 		f.host.ID, err = ParseDrainKey(r.Key)
+	case strings.HasPrefix(r.Key, endpointsRoot):
+		f.kind, f.endpoint = factEndpoint, new(cluster.Endpoint)
+		*f.endpoint, err = DecodeEndpoint(r)
 	}
 	if err != nil {
 		f.kind, f.problem = factProblem, badRecord(r.Key, err)
@@ -88,12 +93,13 @@ func badRecord(key string, err error) cluster.Problem {
 
 // snapshotBuilder gathers facts in any order.
 type snapshotBuilder struct {
-	revision int64
-	networks []cluster.Network
-	hosts    []cluster.Host
-	leases   []cluster.Lease
-	draining map[cluster.HostID]bool
-	problems []cluster.Problem
+	revision  int64
+	networks  []cluster.Network
+	hosts     []cluster.Host
+	leases    []cluster.Lease
+	endpoints []cluster.Endpoint
+	draining  map[cluster.HostID]bool
+	problems  []cluster.Problem
 }
 
 func (b *snapshotBuilder) add(facts []*fact) {
@@ -105,6 +111,7 @@ func (b *snapshotBuilder) add(facts []*fact) {
 	b.networks = slices.Grow(b.networks, count[factNetwork])
 	b.hosts = slices.Grow(b.hosts, count[factHost])
 	b.leases = slices.Grow(b.leases, count[factLease])
+	b.endpoints = slices.Grow(b.endpoints, count[factEndpoint])
 	for _, f := range facts {
 		b.addOne(f)
 	}
@@ -123,6 +130,11 @@ func (b *snapshotBuilder) addOne(f *fact) {
 			b.draining = map[cluster.HostID]bool{}
 		}
 		b.draining[f.host.ID] = true
+	case factEndpoint:
+		// Not for the revision: hosts report which one they have applied, and a
+		// container that starts must not make all of them write.
+		b.endpoints = append(b.endpoints, *f.endpoint)
+		return
 	case factProblem:
 		b.problems = append(b.problems, f.problem)
 	case factOther:
@@ -136,5 +148,5 @@ func (b *snapshotBuilder) build() (*cluster.Snapshot, []cluster.Problem) {
 		b.hosts[i].Draining = b.draining[b.hosts[i].ID]
 	}
 	slices.SortFunc(b.problems, func(x, y cluster.Problem) int { return cmp.Compare(x.Subject, y.Subject) })
-	return cluster.NewSnapshot(b.revision, b.networks, b.hosts, b.leases), b.problems
+	return cluster.NewSnapshot(b.revision, b.networks, b.hosts, b.leases).WithEndpoints(b.endpoints), b.problems
 }

@@ -279,6 +279,51 @@ func TestMirrorStartsFromDisk(t *testing.T) {
 	})
 }
 
+// Endpoints arrive with the networks that they are on, and do not make hosts
+// report another revision.
+func TestMirrorEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mem.New()
+		putNetwork(t, s, "blue")
+		bad := store.EndpointKey("blue", hostA, "bad")
+		if _, err := s.Txn(t.Context(), nil, []store.Write{store.Put(bad, []byte("no"), 0)}); err != nil {
+			t.Fatal(err)
+		}
+		m, changes := run(t, s, store.NetworksPrefix, store.EndpointsPrefix("blue"))
+		snap, _ := m.Snapshot()
+		before, revision := *changes, snap.Revision
+		e := cluster.Endpoint{
+			Network: "blue", Host: hostA, ID: "web", Name: "web", Aliases: []string{"www"},
+			Addrs: []netip.Addr{netip.MustParseAddr("10.64.1.2")}, MAC: cluster.MAC{2},
+		}
+		v, err := store.EncodeEndpoint(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Txn(t.Context(), nil, []store.Write{store.Put(store.EndpointKey("blue", hostA, "web"), v, 0)}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		snap, problems := m.Snapshot()
+		if len(snap.Endpoints) != 1 {
+			t.Fatalf("endpoints %+v", snap.Endpoints)
+		}
+		e.Revision = snap.Endpoints[0].Revision
+		if !reflect.DeepEqual(snap.Endpoints[0], e) || e.Revision == 0 {
+			t.Errorf("endpoint %+v, want %+v", snap.Endpoints[0], e)
+		}
+		if len(problems) != 1 || problems[0].Subject != "record "+bad {
+			t.Errorf("problems %+v", problems)
+		}
+		if snap.Revision != revision {
+			t.Errorf("revision %d, was %d", snap.Revision, revision)
+		}
+		if *changes != before+1 {
+			t.Errorf("%d changes for one transaction", *changes-before)
+		}
+	})
+}
+
 // One transaction, however large, is one change; a prefix that is forgotten
 // wakes nobody.
 func TestMirrorChanges(t *testing.T) {

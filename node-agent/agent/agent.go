@@ -68,7 +68,8 @@ type Config struct {
 	// PollFirewall is how often the firewall is read where its changes are not
 	// announced (iptables-legacy). Zero means never.
 	PollFirewall time.Duration
-	// PassDone, if set, is told how long each pass took.
+	// PassDone, if set, is told how long each pass took, before whoever waits
+	// for the pass is told its report.
 	PassDone func(took time.Duration)
 	Log      *slog.Logger
 }
@@ -281,8 +282,8 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1) //nolint:gosec // spreads, hides nothing
 }
 
-// clusterPrefixes returns the keys of the store that this host plans from: not
-// the whole cluster, only the networks that it is on.
+// clusterPrefixes returns the keys of the store that this host plans and answers
+// names from: not the whole cluster, only the networks that it is on.
 func clusterPrefixes(held []lease.Held, atts []cluster.Attachment) []string {
 	prefixes := []string{store.NetworksPrefix, store.HostsPrefix, store.DrainsPrefix}
 	on := map[string]bool{}
@@ -295,7 +296,7 @@ func clusterPrefixes(held []lease.Held, atts []cluster.Attachment) []string {
 		}
 	}
 	for name := range on {
-		prefixes = append(prefixes, store.SubnetsPrefix(name))
+		prefixes = append(prefixes, store.SubnetsPrefix(name), store.EndpointsPrefix(name))
 	}
 	slices.Sort(prefixes[3:])
 	return prefixes
