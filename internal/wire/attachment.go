@@ -16,6 +16,7 @@ type InterfaceDetail struct {
 	Gateways []netip.Addr
 	MTU      int // bytes
 	Routes   []Route
+	Domain   string // of the network's names; empty: the gateways answer no questions about names
 }
 
 // Route is a route that a container has through an interface.
@@ -47,6 +48,7 @@ func Interface(i cluster.Interface, d InterfaceDetail) *ovlv1.Interface {
 		Network: i.Network, Name: i.Name, HostLink: d.HostLink,
 		Addresses: prefixTexts(i.Addrs), Gateways: addrTexts(d.Gateways),
 		Mac: macText(i.MAC), Mtu: unsigned(d.MTU), Aliases: slices.Clone(i.Aliases),
+		Domain: d.Domain,
 	}
 	for _, r := range d.Routes {
 		p.Routes = append(p.Routes, route(r))
@@ -115,5 +117,5 @@ func ParseInterface(p *ovlv1.Interface) (cluster.Interface, InterfaceDetail, err
 	i := cluster.Interface{
 		Network: p.GetNetwork(), Name: p.GetName(), Addrs: addrs, MAC: mac, Aliases: slices.Clone(p.GetAliases()),
 	}
-	return i, InterfaceDetail{HostLink: p.GetHostLink(), Gateways: gateways, MTU: int(p.GetMtu()), Routes: routes}, nil
+	return i, InterfaceDetail{HostLink: p.GetHostLink(), Gateways: gateways, MTU: int(p.GetMtu()), Routes: routes, Domain: p.GetDomain()}, nil
 }

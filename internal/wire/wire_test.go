@@ -126,7 +126,7 @@ func TestAttachmentRoundTrip(t *testing.T) {
 			{Network: "red", Name: "eth1"},
 		},
 	}
-	d := wire.InterfaceDetail{HostLink: "ove1", Gateways: []netip.Addr{netip.MustParseAddr("10.64.3.1")}, MTU: 1450, Routes: []wire.Route{
+	d := wire.InterfaceDetail{HostLink: "ove1", Gateways: []netip.Addr{netip.MustParseAddr("10.64.3.1")}, MTU: 1450, Domain: "blue.ovl.internal", Routes: []wire.Route{
 		{Dst: netip.MustParsePrefix("10.64.3.0/24")}, {Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("10.64.3.1")},
 	}}
 	p := over(t, wire.Attachment(a, func(cluster.Interface) wire.InterfaceDetail { return d }))

@@ -24,16 +24,19 @@ const (
 
 // One interface of an attachment, on one network.
 type Interface struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                         // in the container: eth0
-	HostLink      string                 `protobuf:"bytes,3,opt,name=host_link,json=hostLink,proto3" json:"host_link,omitempty"` // the host's end of the veth
-	Addresses     []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`               // with the length of the subnet: 10.64.3.2/24
-	Gateways      []string               `protobuf:"bytes,5,rep,name=gateways,proto3" json:"gateways,omitempty"`
-	Mac           string                 `protobuf:"bytes,6,opt,name=mac,proto3" json:"mac,omitempty"`
-	Mtu           uint32                 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
-	Aliases       []string               `protobuf:"bytes,8,rep,name=aliases,proto3" json:"aliases,omitempty"`
-	Routes        []*Route               `protobuf:"bytes,9,rep,name=routes,proto3" json:"routes,omitempty"` // that the container has through it
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Network   string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                         // in the container: eth0
+	HostLink  string                 `protobuf:"bytes,3,opt,name=host_link,json=hostLink,proto3" json:"host_link,omitempty"` // the host's end of the veth
+	Addresses []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`               // with the length of the subnet: 10.64.3.2/24
+	Gateways  []string               `protobuf:"bytes,5,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	Mac       string                 `protobuf:"bytes,6,opt,name=mac,proto3" json:"mac,omitempty"`
+	Mtu       uint32                 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Aliases   []string               `protobuf:"bytes,8,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Routes    []*Route               `protobuf:"bytes,9,rep,name=routes,proto3" json:"routes,omitempty"` // that the container has through it
+	// In which the names of the network's containers are, such as
+	// blue.ovl.internal; empty: the gateways answer no questions about names.
+	Domain        string `protobuf:"bytes,10,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -129,6 +132,13 @@ func (x *Interface) GetRoutes() []*Route {
 		return x.Routes
 	}
 	return nil
+}
+
+func (x *Interface) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
 }
 
 // A route of a container.
@@ -1771,7 +1781,7 @@ var File_ovl_v1_agent_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x12ovl/v1/agent.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14ovl/v1/cluster.proto\"\xf5\x01\n" +
+	"\x12ovl/v1/agent.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14ovl/v1/cluster.proto\"\x8d\x02\n" +
 	"\tInterface\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -1781,7 +1791,9 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x06 \x01(\tR\x03mac\x12\x10\n" +
 	"\x03mtu\x18\a \x01(\rR\x03mtu\x12\x18\n" +
 	"\aaliases\x18\b \x03(\tR\aaliases\x12%\n" +
-	"\x06routes\x18\t \x03(\v2\r.ovl.v1.RouteR\x06routes\"C\n" +
+	"\x06routes\x18\t \x03(\v2\r.ovl.v1.RouteR\x06routes\x12\x16\n" +
+	"\x06domain\x18\n" +
+	" \x01(\tR\x06domain\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\"\x7f\n" +
