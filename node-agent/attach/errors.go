@@ -54,10 +54,11 @@ func refuse(code codes.Code, format string, args ...any) error {
 // because returns err, said to have stopped verb, with the code that its cause
 // calls for, or that of otherwise. What has a code already keeps it.
 func because(verb string, err error, otherwise codes.Code) error {
-	code := otherwise
+	code, cause := otherwise, err.Error()
 	switch {
 	case status.Code(err) != codes.Unknown:
-		code = status.Code(err)
+		// Its own words: a status prints as "rpc error: code = … desc = …".
+		code, cause = status.Code(err), status.Convert(err).Message()
 	case errors.Is(err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
 	case errors.Is(err, context.Canceled):
@@ -69,7 +70,7 @@ func because(verb string, err error, otherwise codes.Code) error {
 	case errors.Is(err, lease.ErrFenced), errors.Is(err, lease.ErrIdentity):
 		code = codes.FailedPrecondition
 	}
-	return refuse(code, "%s: %v", verb, err)
+	return refuse(code, "%s: %s", verb, cause)
 }
 
 // codeOf says which code the failure of a row is to the one who asked for it:
