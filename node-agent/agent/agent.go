@@ -98,6 +98,8 @@ type Agent struct {
 
 	saving sync.Mutex // of the snapshot
 
+	noUnderlay error // why the underlay cannot be found now, or nil; the loop's
+
 	mu      sync.Mutex
 	pending dataplane.Scope
 	waiters []chan reconcile.Report

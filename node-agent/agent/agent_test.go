@@ -393,6 +393,19 @@ func TestUnderlayChanges(t *testing.T) {
 		if u := r.sub.host.Underlay; len(u) != 1 || u[0].String() != "192.168.77.9" {
 			t.Errorf("published underlay: %v", u)
 		}
+
+		// Without any address the last one stays in force, and that is told.
+		if err := k.Remove(dataplane.AddrKey{Link: "eth0", Prefix: netip.MustParsePrefix("192.168.77.9/24")}); err != nil {
+			t.Fatal(err)
+		}
+		r.events <- dataplane.Scope{dataplane.Host: dataplane.Of(dataplane.TableAddr)}
+		settled()
+		if local := k.State().Links[dataplane.LinkKey{Name: "ovx100"}].VXLAN.Local.String(); local != "192.168.77.9" {
+			t.Errorf("without an address the tunnel's own is %s", local)
+		}
+		if ps := r.Status().Problems; len(ps) != 1 || ps[0].Subject != "underlay" {
+			t.Errorf("problems: %v", ps)
+		}
 		r.stop()
 	})
 }

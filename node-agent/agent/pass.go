@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -32,7 +33,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 	snapshot, problems := a.cfg.Cluster.Snapshot()
 	a.keepNetworks(snapshot, held)
 	res := plan.Plan(snapshot, a.local(held, atts, facts.Host))
-	res.Problems = append(problems, res.Problems...)
+	res.Problems = slices.Concat(problems, a.underlayProblem(), res.Problems)
 	if !a.proven() {
 		res.State = keepUnproven(res.State, a.rec.Have())
 	}
@@ -101,14 +102,13 @@ func (a *Agent) lookAround(host *dataplane.HostFacts) {
 	if host == nil {
 		return
 	}
-	if underlay, err := a.cfg.Underlay.Resolve(*host); err == nil {
-		a.logOnce("find the underlay", nil)
+	underlay, err := a.cfg.Underlay.Resolve(*host)
+	if err == nil {
 		a.underlay = underlay
-	} else {
-		// The last known underlay stays in force: the link may be back in a
-		// moment, and until then there is nothing better to plan with.
-		a.logOnce("find the underlay", err)
 	}
+	// Otherwise the last known underlay stays in force: the link may be back in a
+	// moment, and until then there is nothing better to plan with.
+	a.noUnderlay = err
 	routes := host.Routes
 	if len(routes) > cluster.MaxHostRoutes {
 		routes = routes[:cluster.MaxHostRoutes]
@@ -118,6 +118,18 @@ func (a *Agent) lookAround(host *dataplane.HostFacts) {
 	}
 	a.self.Underlay, a.self.Routes = slices.Clone(a.underlay.Addrs), slices.Clone(routes)
 	a.cfg.Subnets.SetHost(a.self)
+}
+
+// underlayProblem tells that the tunnel's interface cannot be found.
+func (a *Agent) underlayProblem() []cluster.Problem {
+	if a.noUnderlay == nil {
+		return nil
+	}
+	return []cluster.Problem{{
+		Severity: cluster.SeverityError, Subject: "underlay",
+		What: fmt.Sprintf("%v; going on with %s on %s", a.noUnderlay, a.underlay.Addrs[0], a.underlay.Link),
+		Hint: "other hosts may not reach this one: bring the interface back, or start the agent with another",
+	}}
 }
 
 func (a *Agent) local(held []lease.Held, atts []cluster.Attachment, host *dataplane.HostFacts) plan.Local {

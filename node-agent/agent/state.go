@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -82,7 +83,7 @@ func (a *Agent) diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, er
 	if len(ops) > 0 || len(facts.Gone) > 0 {
 		a.ring() // what was found is repaired, not only told
 	}
-	return ops, append(problems, res.Problems...), nil
+	return ops, slices.Concat(problems, a.underlayProblem(), res.Problems), nil
 }
 
 // Status tells how the loop is.
