@@ -54,7 +54,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 
 .PHONY: lint
 lint: ## golangci-lint (with the arrows between rooms), buf lint
-	@$(GOLANGCI_LINT) run
+	@$(GOLANGCI_LINT) run --allow-parallel-runners
 	@./.ci/sleeps
 	@cd proto && $(TOOL) buf lint
 
