@@ -14,10 +14,15 @@ import (
 const (
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 30 * time.Second
+	// What is busy or gone is so for a moment: patience is for refusals.
+	maxPassing = 500 * time.Millisecond
 	// The first pause before a contended row is put back once more.
-	firstContention = 500 * time.Millisecond
-	// A row that is undone this often within contentionWindow is contended.
-	contentionCount  = 10
+	firstContention = 250 * time.Millisecond
+	// A row that is undone more often than this within contentionWindow is
+	// contended. A program that fights back does so within milliseconds; a person
+	// or a script that breaks one thing after the other takes a row along a few
+	// times a second, and is owed each repair at once.
+	contentionCount  = 50
 	contentionWindow = 10 * time.Second
 	// Rounds of apply and observe within one pass: an operation may find the
 	// world changed (class Gone), and then what follows from looking again is
@@ -268,7 +273,11 @@ func (r *Reconciler) fail(row dataplane.Row, err error, now time.Time) bool {
 	}
 	o.Row, o.Condition, o.Err = row, Failed, err
 	o.Tries++
-	o.Next = now.Add(min(firstBackoff<<min(o.Tries-1, 20), maxBackoff))
+	most := maxBackoff
+	if ClassOf(err) != Refused {
+		most = maxPassing
+	}
+	o.Next = now.Add(min(firstBackoff<<min(o.Tries-1, 20), most))
 	return o.Tries == 1
 }
 

@@ -143,7 +143,7 @@ func TestContended(t *testing.T) {
 		key := dataplane.RouteKey{Dst: netip.MustParsePrefix("10.64.2.0/24")}
 		var rep reconcile.Report
 		undone := 0
-		for range 30 {
+		for range 100 {
 			if k.Remove(key) == nil {
 				undone++
 			}
