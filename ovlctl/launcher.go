@@ -101,6 +101,10 @@ func (l *launcher) attach(ctx context.Context, files sandbox.Files) error {
 		return err
 	}
 	files.Hosts = append(own, files.Hosts...)
+	files.Resolv, err = l.spec.resolv(files.Resolv, a.GetInterfaces())
+	if err != nil {
+		return err
+	}
 	return l.sandbox.WriteFiles(files)
 }
 

@@ -17,12 +17,14 @@ type Resolv struct {
 	Options []string
 }
 
-// The bounds of glibc (resolv.h: MAXNS; MAXDNSRCH was lifted to a length in
-// 2.26, and nobody has a longer list than this) and of what we read.
+// MaxServers is how many servers the C library asks at most (resolv.h: MAXNS).
+const MaxServers = 3
+
+// The bounds of glibc (MAXDNSRCH was lifted to a length in 2.26, and nobody has
+// a longer list than this) and of what we read.
 const (
-	maxServers = 3
-	maxSearch  = 32
-	maxResolv  = 64 << 10 // bytes
+	maxSearch = 32
+	maxResolv = 64 << 10 // bytes
 )
 
 // hostResolvPaths are where a host says who its resolvers are. The second is
@@ -67,7 +69,7 @@ func ParseResolv(text string) Resolv {
 		}
 		switch words[0] {
 		case "nameserver":
-			if a, err := netip.ParseAddr(words[1]); err == nil && len(r.Servers) < maxServers {
+			if a, err := netip.ParseAddr(words[1]); err == nil && len(r.Servers) < MaxServers {
 				r.Servers = append(r.Servers, a)
 			}
 		case "search":

@@ -30,8 +30,9 @@ type Agent struct {
 	RowsNotDone    *prometheus.GaugeVec // condition
 	StoreConnected prometheus.Gauge
 	Attachments    prometheus.Gauge
-	Subnets        *prometheus.GaugeVec // network
-	Problems       *prometheus.GaugeVec // severity
+	Subnets        *prometheus.GaugeVec   // network
+	Problems       *prometheus.GaugeVec   // severity
+	Questions      *prometheus.CounterVec // outcome
 }
 
 // NewAgent registers the agent's metrics.
@@ -66,6 +67,9 @@ func NewAgent(reg prometheus.Registerer) *Agent {
 		Problems: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: nameProblems, Help: "Problems of this host.",
 		}, []string{"severity"}),
+		Questions: f.NewCounterVec(prometheus.CounterOpts{
+			Name: nameQuestions, Help: "Questions of containers about names.",
+		}, []string{"outcome"}),
 	}
 }
 

@@ -28,6 +28,9 @@ const (
 	nameSubnets = "ovl_agent_subnets"
 	// ovl-agent. Gauge: problems that the plan or the lease found; label severity.
 	nameProblems = "ovl_agent_problems"
+	// ovl-agent. Counter: questions of containers about names; label outcome (own,
+	// forwarded, refused, busy).
+	nameQuestions = "ovl_agent_dns_questions_total"
 
 	// ovl-controller. Counter: calls answered; labels method
 	// (/ovl.v1.NetworkService/CreateNetwork), code (OK, NotFound …).

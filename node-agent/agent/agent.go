@@ -68,6 +68,8 @@ type Config struct {
 	// PollFirewall is how often the firewall is read where its changes are not
 	// announced (iptables-legacy). Zero means never.
 	PollFirewall time.Duration
+	// Problems, if set, returns what other rooms of the agent find wrong.
+	Problems func() []cluster.Problem
 	// PassDone, if set, is told how long each pass took, before whoever waits
 	// for the pass is told its report.
 	PassDone func(took time.Duration)
@@ -111,6 +113,9 @@ type Agent struct {
 func New(cfg Config, underlay plan.Underlay) *Agent {
 	if cfg.PassDone == nil {
 		cfg.PassDone = func(time.Duration) {}
+	}
+	if cfg.Problems == nil {
+		cfg.Problems = func() []cluster.Problem { return nil }
 	}
 	if cfg.Relook == 0 {
 		cfg.Relook = 30 * time.Second

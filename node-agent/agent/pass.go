@@ -33,7 +33,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 	snapshot, problems := a.cfg.Cluster.Snapshot()
 	a.keepNetworks(snapshot, held)
 	res := plan.Plan(snapshot, a.local(held, atts, facts.Host))
-	res.Problems = slices.Concat(problems, a.underlayProblem(), res.Problems)
+	res.Problems = slices.Concat(problems, a.underlayProblem(), a.cfg.Problems(), res.Problems)
 	if !a.proven() {
 		res.State = keepUnproven(res.State, a.rec.Have())
 	}

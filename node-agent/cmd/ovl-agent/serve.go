@@ -28,6 +28,7 @@ import (
 	"github.com/ovlnet/ovl/node-agent/agent"
 	"github.com/ovlnet/ovl/node-agent/attach"
 	"github.com/ovlnet/ovl/node-agent/lease"
+	"github.com/ovlnet/ovl/node-agent/resolver"
 )
 
 // serve runs the agent until ctx is done.
@@ -135,7 +136,7 @@ type program struct {
 
 // rooms makes the rooms and lets each know of the ones that it needs.
 func (d *program) rooms() (*running, error) {
-	r := &running{reg: telemetry.NewRegistry()}
+	r := &running{reg: telemetry.NewRegistry(), self: d.self.ID}
 	r.metrics = telemetry.NewAgent(r.reg)
 	wake := func() { r.loop.Wake(nil) } // the loop is made last, and woken by all
 
@@ -163,10 +164,19 @@ func (d *program) rooms() (*running, error) {
 	r.loop = agent.New(agent.Config{
 		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: monitor, Cluster: r.mirror,
 		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(monitor),
-		PassDone: func(took time.Duration) { r.metrics.PassSeconds.Observe(took.Seconds()) }, Log: d.log,
+		Problems: func() []cluster.Problem { return r.resolver.Problems() },
+		PassDone: func(took time.Duration) {
+			r.metrics.PassSeconds.Observe(took.Seconds())
+			r.resolver.Sync() // whoever waits for this pass shall find the names in place
+		},
+		Log: d.log,
 	}, d.underlay)
 	r.Attachments = attach.New(attach.Config{
 		Self: d.self.ID, Journal: journal, Loop: r.loop, Subnets: r.keeper, NetNS: checkNS, Log: d.log,
+	})
+	r.resolver = resolver.New(resolver.Config{
+		Facts: r.facts, Log: d.log,
+		Answered: func(outcome string) { r.metrics.Questions.WithLabelValues(outcome).Inc() },
 	})
 	return r, nil
 }
@@ -175,11 +185,19 @@ func (d *program) rooms() (*running, error) {
 // for the attach room, which is made after the loop.
 type running struct {
 	*attach.Attachments
-	reg     *prometheus.Registry
-	metrics *telemetry.Agent
-	mirror  *store.Mirror
-	keeper  *lease.Keeper
-	loop    *agent.Agent
+	reg      *prometheus.Registry
+	self     cluster.HostID
+	metrics  *telemetry.Agent
+	mirror   *store.Mirror
+	keeper   *lease.Keeper
+	loop     *agent.Agent
+	resolver *resolver.Resolver
+}
+
+// facts are what names are answered from.
+func (r *running) facts() resolver.Facts {
+	snapshot, _ := r.mirror.Snapshot()
+	return resolver.Facts{Self: r.self, Snapshot: snapshot, Attachments: r.List(), Wanted: r.loop.Plan().State}
 }
 
 func (d *program) run(ctx context.Context) error {
@@ -208,6 +226,7 @@ func (d *program) run(ctx context.Context) error {
 	g.Go(func() error { return r.loop.Run(ctx) })
 	g.Go(func() error { return attach.Serve(ctx, l, attach.NewService(r.Attachments), about) })
 	g.Go(func() error { return r.GiveBack(ctx, r.keeper.Release) })
+	g.Go(func() error { return r.resolver.Run(ctx) })
 	g.Go(func() error { return r.tell(ctx) })
 	g.Go(func() error {
 		return telemetry.Serve(ctx, telemetry.Config{

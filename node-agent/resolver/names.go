@@ -1,0 +1,107 @@
+package resolver
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+)
+
+// Names is what all names mean to the containers of one host. It is immutable.
+type Names struct {
+	zones map[string]*Zone // by network
+	views map[place]View   // of containers on several networks
+}
+
+// place is an address on a network: who asks.
+type place struct {
+	network string
+	addr    netip.Addr
+}
+
+// Compile returns the names of the networks, with the endpoints of s and those
+// of this host's attachments. Of its own containers a host knows more than the
+// store does, so what the store says of them does not count.
+func Compile(self cluster.HostID, networks []cluster.Network, s *cluster.Snapshot, own []cluster.Attachment) *Names {
+	n := &Names{zones: make(map[string]*Zone, len(networks)), views: map[place]View{}}
+	local := localEndpoints(self, own)
+	for _, network := range networks {
+		endpoints := slices.DeleteFunc(slices.Clone(s.NetworkEndpoints(network.Name)), func(e cluster.Endpoint) bool { return e.Host == self })
+		n.zones[network.Name] = Build(network, append(endpoints, local[network.Name]...))
+	}
+	for _, view := range together(own) {
+		n.addViews(view)
+	}
+	return n
+}
+
+// localEndpoints returns the endpoints of attachments by network.
+func localEndpoints(self cluster.HostID, own []cluster.Attachment) map[string][]cluster.Endpoint {
+	out := map[string][]cluster.Endpoint{}
+	for _, att := range own {
+		for _, i := range att.Interfaces {
+			e := cluster.Endpoint{Network: i.Network, Host: self, ID: att.ID, Name: att.Name, Aliases: i.Aliases}
+			for _, p := range i.Addrs {
+				e.Addrs = append(e.Addrs, p.Addr())
+			}
+			out[i.Network] = append(out[i.Network], e)
+		}
+	}
+	return out
+}
+
+// together returns the interfaces of each container. A runtime may attach one
+// container several times, once for each network: its namespace makes it one.
+func together(own []cluster.Attachment) map[string][]cluster.Interface {
+	out := make(map[string][]cluster.Interface, len(own))
+	for _, att := range own {
+		out[att.NetNS] = append(out[att.NetNS], att.Interfaces...)
+	}
+	return out
+}
+
+// addViews notes what one container sees from each of its addresses.
+func (n *Names) addViews(interfaces []cluster.Interface) {
+	if len(interfaces) < 2 {
+		return // its network alone: what everybody on it sees
+	}
+	for _, i := range interfaces {
+		first, ok := n.zones[i.Network]
+		if !ok {
+			continue
+		}
+		view := View{first}
+		for _, other := range interfaces {
+			if z, ok := n.zones[other.Network]; ok && !slices.Contains(view, z) {
+				view = append(view, z)
+			}
+		}
+		for _, p := range i.Addrs {
+			n.views[place{i.Network, p.Addr()}] = view
+		}
+	}
+}
+
+// View returns what is to be seen by whoever asks on that network from that
+// address: the network, and the others of the container that has the address.
+// It is empty if the network is unknown.
+func (n *Names) View(network string, from netip.Addr) View {
+	if v, ok := n.views[place{network, from}]; ok {
+		return v
+	}
+	if z, ok := n.zones[network]; ok {
+		return View{z}
+	}
+	return nil
+}
+
+// View is the zones that an asker may know, that of the network on which it
+// asks first.
+type View []*Zone
+
+// Forwards reports whether questions about other names may leave the host: not
+// those of a container that is on internal networks only. DNS is a way out, too
+// (CVE-2024-29018).
+func (v View) Forwards() bool {
+	return slices.ContainsFunc(v, func(z *Zone) bool { return !z.internal })
+}

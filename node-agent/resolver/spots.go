@@ -1,0 +1,115 @@
+package resolver
+
+import (
+	"net/netip"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/plan"
+)
+
+// spot is where containers of a network ask: an address of the gateway on the
+// network's bridge.
+type spot struct {
+	network string
+	device  string
+	addr    netip.Addr
+}
+
+// spotsOf returns where the facts want to be listened: on the addresses of the
+// bridges that the loop wants, but link-local ones.
+func spotsOf(f Facts) map[spot]bool {
+	network := make(map[string]string, len(f.Snapshot.Networks))
+	for _, n := range f.Snapshot.Networks {
+		network[plan.BridgeName(n.VNI)] = n.Name
+	}
+	out := map[spot]bool{}
+	for k := range f.Wanted.Addrs {
+		name, ok := network[k.Link]
+		if a := k.Prefix.Addr(); ok && k.NS == dataplane.Host && !a.IsLinkLocalUnicast() {
+			out[spot{name, k.Link, a}] = true
+		}
+	}
+	return out
+}
+
+// networksOf returns the networks that are listened on.
+func networksOf(s *cluster.Snapshot, spots map[spot]bool) []cluster.Network {
+	var out []cluster.Network
+	seen := map[string]bool{}
+	for at := range spots {
+		if n, ok := s.Network(at.network); ok && !seen[n.Name] {
+			seen[n.Name] = true
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// listen makes the spots what is listened on. The caller holds the lock.
+func (r *Resolver) listen(spots map[spot]bool) {
+	own := make(map[netip.Addr]bool, len(spots))
+	for at := range spots {
+		own[at.addr] = true
+	}
+	r.own.Store(&own) // before anybody can ask there
+	for at, l := range r.listeners {
+		index, err := linkIndex(at.device)
+		if !spots[at] || err != nil || index != l.index || !l.alive() {
+			l.close()
+			delete(r.listeners, at)
+		}
+	}
+	for at := range r.failing {
+		if !spots[at] {
+			delete(r.failing, at)
+		}
+	}
+	for at := range spots {
+		if r.listeners[at] == nil {
+			r.open(at)
+		}
+	}
+}
+
+// open listens on a spot, and logs when that begins and ceases to fail.
+func (r *Resolver) open(at spot) {
+	index, err := linkIndex(at.device)
+	if err == nil {
+		var s sockets
+		if s, err = openSockets(at.device, at.addr); err == nil {
+			r.listeners[at] = serve(s, index, handler{r, at.network, r.room(at.network)})
+		}
+	}
+	switch {
+	case err == nil && r.failing[at] != "":
+		delete(r.failing, at)
+		r.cfg.Log.Info("answers questions about names again", "network", at.network, "address", at.addr)
+	case err != nil && r.failing[at] != err.Error():
+		r.failing[at] = err.Error()
+		r.cfg.Log.Warn("cannot answer questions about names", "network", at.network, "address", at.addr, "err", err)
+	}
+}
+
+// room returns what bounds the questions of a network that are being forwarded.
+func (r *Resolver) room(network string) chan struct{} {
+	if r.rooms[network] == nil {
+		r.rooms[network] = make(chan struct{}, maxForward)
+	}
+	return r.rooms[network]
+}
+
+// Problems returns what keeps gateways from answering.
+func (r *Resolver) Problems() []cluster.Problem {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []cluster.Problem
+	for at, why := range r.failing {
+		out = append(out, cluster.Problem{
+			Severity: cluster.SeverityError, Subject: "network " + at.network,
+			What: "its names are not answered at " + at.addr.String() + ": " + why,
+			Hint: "if another name server has port 53 of that address, keep it off the device " + at.device,
+		})
+	}
+	return out
+}
