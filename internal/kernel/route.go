@@ -148,22 +148,48 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 
 // replaceable reports whether the route to r's destination can be replaced in
 // place, so that no packet goes astray meanwhile: the one there is ours and
-// simple, and the last look saw no other beside it. IPv6 replaces a route with a gateway only by one with a gateway, and
+// simple, and no other is beside it. IPv6 replaces a route with a gateway only by one with a gateway, and
 // without by one without; else it puts the new one beside the old
 // (fib6_add_rt2node in net/ipv6/ip6_fib.c).
 func (s *space) replaceable(r dataplane.Route) bool {
-	if s.odd[r.RouteKey] || s.ns != dataplane.Host {
+	if s.odd[r.RouteKey] {
 		return false
 	}
-	dst := r.Dst.Addr()
-	m := request(unix.RTM_GETROUTE, 0).put(familyOf(dst), byte(dst.BitLen()), 0, 0, 0, 0, 0, 0).put32(unix.RTM_F_FIB_MATCH)
-	m.attr(unix.RTA_DST, dst.AsSlice())
-	var have routeInfo
-	if err := s.conn.do(m, func(body []byte) { have, _ = decodeRoute(body) }); err != nil {
-		return false
+	find := s.containerRoute
+	if s.ns == dataplane.Host {
+		find = s.hostRoute
 	}
-	return have.dst == r.Dst && have.protocol == dataplane.RouteProtocol && have.table == unix.RT_TABLE_MAIN &&
-		have.simple() && (dst.Is4() || have.via.IsValid() == r.Via.IsValid())
+	have, ok := find(r.Dst)
+	return ok && have.dst == r.Dst && have.protocol == dataplane.RouteProtocol && have.table == unix.RT_TABLE_MAIN &&
+		have.simple() && (r.Dst.Addr().Is4() || have.via.IsValid() == r.Via.IsValid())
+}
+
+// hostRoute returns the route that the kernel finds for dst, without reading
+// the thousands that a host may have. Another one beside it, if any, was there
+// when the table was last read.
+func (s *space) hostRoute(dst netip.Prefix) (have routeInfo, ok bool) {
+	a := dst.Addr()
+	m := request(unix.RTM_GETROUTE, 0).put(familyOf(a), byte(a.BitLen()), 0, 0, 0, 0, 0, 0).put32(unix.RTM_F_FIB_MATCH)
+	m.attr(unix.RTA_DST, a.AsSlice())
+	err := s.conn.do(m, func(body []byte) { have, ok = decodeRoute(body) })
+	return have, ok && err == nil
+}
+
+// containerRoute returns the only route to dst of the metric that ours have. It
+// reads them all: a container has few, and the kernel cannot be asked for the
+// one of a default route, as it takes 0.0.0.0 for this host
+// (ip_route_output_key_hash_rcu in net/ipv4/route.c).
+func (s *space) containerRoute(dst netip.Prefix) (have routeInfo, ok bool) {
+	n := 0
+	m := request(0, 0).put(familyOf(dst.Addr())).put(make([]byte, unix.SizeofRtMsg-1)...)
+	err := s.conn.dump(unix.RTM_GETROUTE, m, func(body []byte) {
+		r, valid := decodeRoute(body)
+		if valid && r.dst == dst && r.table == unix.RT_TABLE_MAIN && r.metric == defaultMetric(dst) {
+			have = r
+			n++
+		}
+	})
+	return have, err == nil && n == 1
 }
 
 // deleteRoutes deletes all routes of ours to dst: one, unless a hand added more.

@@ -67,7 +67,7 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 	var none cluster.Attachment
 	unlock, err := a.ids.lock(ctx, r.ID)
 	if err != nil {
-		return none, because("attach "+r.Name+": wait for another change of it", err, codes.Unavailable)
+		return none, because(r.verb()+": wait for another change of it", err, codes.Unavailable)
 	}
 	defer unlock()
 
@@ -84,9 +84,9 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 	}
 	if err := a.cfg.Journal.Put(att); err != nil {
 		a.release(att.ID)
-		return none, because("attach "+r.Name, err, codes.Internal)
+		return none, because(r.verb(), err, codes.Internal)
 	}
-	if err := a.settle(ctx, att); err != nil {
+	if err := a.settle(ctx, r.verb(), att); err != nil {
 		a.rollBack(ctx, att)
 		return none, err
 	}
@@ -107,22 +107,22 @@ func (a *Attachments) bound(ctx context.Context) (context.Context, context.Cance
 // the first request may have ended with the agent and not with an answer.
 func (a *Attachments) again(ctx context.Context, old cluster.Attachment, r Request) (cluster.Attachment, error) {
 	if !r.asks(old) {
-		return old, refuse(codes.AlreadyExists, "attach %s: the ID %s is in use by container %s, which is not the same: detach that first, or choose another ID", r.Name, r.ID, old.Name)
+		return old, refuse(codes.AlreadyExists, "%s: the ID %s is in use by container %s, which is not the same: detach that first, or choose another ID", r.verb(), r.ID, old.Name)
 	}
-	return old, a.settle(ctx, old)
+	return old, a.settle(ctx, r.verb(), old)
 }
 
 // admit checks what a request depends on beyond itself, and returns the
 // networks that it names.
 func (a *Attachments) admit(ctx context.Context, r Request) (map[string]cluster.Network, error) {
 	if err := a.cfg.NetNS(r.NetNS); err != nil {
-		return nil, refuse(codes.FailedPrecondition, "attach %s: %v", r.Name, err)
+		return nil, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
 	}
 	if h, ok := a.cfg.Loop.Snapshot().Host(a.cfg.Self); ok && h.Draining {
-		return nil, refuse(codes.FailedPrecondition, "attach %s: host %s is draining: use another host, or `ovlctl host drain --undo %[2]s`", r.Name, h.Name)
+		return nil, refuse(codes.FailedPrecondition, "%s: host %s is draining: use another host, or `ovlctl host drain --undo %[2]s`", r.verb(), h.Name)
 	}
 	if err := a.cfg.Subnets.MayAttach(); err != nil {
-		return nil, because("attach "+r.Name, err, codes.FailedPrecondition)
+		return nil, because(r.verb(), err, codes.FailedPrecondition)
 	}
 	return a.find(ctx, r)
 }
@@ -139,9 +139,9 @@ func (a *Attachments) find(ctx context.Context, r Request) (map[string]cluster.N
 		case !refreshed:
 			stale = a.cfg.Loop.Refresh(ctx)
 		case stale != nil:
-			return nil, because("attach "+r.Name+": network "+missing+" is not known here, and the store cannot be asked", stale, codes.Unavailable)
+			return nil, because(r.verb()+": network "+missing+" is not known here, and the store cannot be asked", stale, codes.Unavailable)
 		default:
-			return nil, refuse(codes.NotFound, "attach %s: there is no network %s: see `ovlctl network ls`", r.Name, missing)
+			return nil, refuse(codes.NotFound, "%s: there is no network %s: see `ovlctl network ls`", r.verb(), missing)
 		}
 	}
 }
@@ -162,7 +162,7 @@ func pick(s *cluster.Snapshot, r Request) (found map[string]cluster.Network, mis
 func drivers(r Request, networks map[string]cluster.Network) error {
 	for _, w := range r.Interfaces {
 		if n := networks[w.Network]; n.Driver != cluster.DriverOverlay {
-			return refuse(codes.FailedPrecondition, "attach %s: this agent does not know the driver %q of network %s: upgrade ovl-agent", r.Name, n.Driver, n.Name)
+			return refuse(codes.FailedPrecondition, "%s: this agent does not know the driver %q of network %s: upgrade ovl-agent", r.verb(), n.Driver, n.Name)
 		}
 	}
 	return nil
@@ -202,7 +202,7 @@ func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[
 	var none cluster.Attachment
 	unlock, err := a.networks.lock(ctx, network)
 	if err != nil {
-		return none, nil, because("attach "+r.Name+": wait for a subnet of network "+network, err, codes.Unavailable)
+		return none, nil, because(r.verb()+": wait for a subnet of network "+network, err, codes.Unavailable)
 	}
 	defer unlock()
 
@@ -212,14 +212,14 @@ func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[
 	}
 	taken, err := a.cfg.Subnets.Take(ctx, short.network, short.pool)
 	if err != nil {
-		return none, nil, because("attach "+r.Name+": take a subnet of network "+network, err, codes.Unavailable)
+		return none, nil, because(r.verb()+": take a subnet of network "+network, err, codes.Unavailable)
 	}
 	a.cfg.Log.Info("subnet taken", "network", network, "subnet", taken.Prefix)
 	att, again, err := a.tryClaim(r, networks)
 	if err == nil && again != nil && again.pool == short.pool && again.network.Name == network {
 		// Nobody else could have used up a subnet of more than a few
 		// addresses this soon; one without any must not be taken for ever.
-		return none, nil, refuse(codes.ResourceExhausted, "attach %s: subnet %s of network %s has no address left: use a larger subnet per host", r.Name, taken.Prefix, network)
+		return none, nil, refuse(codes.ResourceExhausted, "%s: subnet %s of network %s has no address left: use a larger subnet per host", r.verb(), taken.Prefix, network)
 	}
 	return att, again, err
 }
@@ -232,8 +232,7 @@ func (a *Attachments) release(id string) {
 
 // settle waits for a pass and returns why rows of the attachment are not in
 // place after it.
-func (a *Attachments) settle(ctx context.Context, att cluster.Attachment) error {
-	verb := "attach " + att.Name
+func (a *Attachments) settle(ctx context.Context, verb string, att cluster.Attachment) error {
 	rep, err := a.cfg.Loop.Settle(ctx, scopeOf(att))
 	if err != nil {
 		return because(verb+": wait for its interfaces", err, codes.Unavailable)

@@ -33,18 +33,18 @@ type shortage struct {
 func choose(r Request, s supply, now time.Time) (cluster.Attachment, *shortage, error) {
 	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Hostname: r.Hostname, Labels: r.Labels, Created: now}
 	if what := s.taken.conflict(r); what != "" {
-		return a, nil, refuse(codes.AlreadyExists, "attach %s: %s", r.Name, what)
+		return a, nil, refuse(codes.AlreadyExists, "%s: %s", r.verb(), what)
 	}
 	for n, w := range r.Interfaces {
 		network := s.networks[w.Network]
 		if bad := outside(network, w.Addrs, n); len(bad) > 0 {
-			return a, nil, bad.err("attach " + r.Name)
+			return a, nil, bad.err(r.verb())
 		}
 		i := cluster.Interface{Network: network.Name, NetworkCreated: network.CreateRevision, Name: w.Name, MAC: w.MAC, Aliases: w.Aliases}
 		for _, pool := range network.Pools {
 			addr, short, err := s.address(network, pool, w.Addrs)
 			if short != nil || err != nil {
-				return a, short, wrap(r.Name, err)
+				return a, short, wrap(r.verb(), err)
 			}
 			i.Addrs = append(i.Addrs, addr)
 		}
@@ -56,11 +56,11 @@ func choose(r Request, s supply, now time.Time) (cluster.Attachment, *shortage, 
 	return a, nil, nil
 }
 
-func wrap(name string, err error) error {
+func wrap(verb string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return because("attach "+name, err, codes.Internal)
+	return because(verb, err, codes.Internal)
 }
 
 // outside returns the wanted addresses that are in none of the network's pools.

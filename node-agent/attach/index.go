@@ -51,9 +51,12 @@ func newIndex(atts []cluster.Attachment) *index {
 	return x
 }
 
-// add claims all that a has. What another has already stays the other's.
+// add claims all that a has, beside what was claimed for its ID before. What
+// another has already stays the other's.
 func (x *index) add(a cluster.Attachment) {
-	x.claims[a.ID] = a
+	whole := a
+	whole.Interfaces = slices.Concat(x.claims[a.ID].Interfaces, a.Interfaces)
+	x.claims[a.ID] = whole
 	for _, i := range a.Interfaces {
 		claim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
 		claim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
@@ -72,11 +75,33 @@ func (x *index) remove(id string) {
 	}
 	delete(x.claims, id)
 	for _, i := range a.Interfaces {
-		unclaim(x.links, nsLink{a.NetNS, i.Name}, id)
-		unclaim(x.macs, netMAC{i.Network, i.MAC}, id)
-		for _, p := range i.Addrs {
-			unclaim(x.addrs, netAddr{i.Network, p.Addr()}, id)
+		x.unclaim(a, i)
+	}
+}
+
+// drop gives back what the attachment of that ID has on one network.
+func (x *index) drop(id, network string) {
+	a, ok := x.claims[id]
+	if !ok {
+		return
+	}
+	var rest []cluster.Interface
+	for _, i := range a.Interfaces {
+		if i.Network == network {
+			x.unclaim(a, i)
+		} else {
+			rest = append(rest, i)
 		}
+	}
+	a.Interfaces = rest
+	x.claims[id] = a
+}
+
+func (x *index) unclaim(a cluster.Attachment, i cluster.Interface) {
+	unclaim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
+	unclaim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
+	for _, p := range i.Addrs {
+		unclaim(x.addrs, netAddr{i.Network, p.Addr()}, a.ID)
 	}
 }
 

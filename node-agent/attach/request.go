@@ -28,6 +28,15 @@ type Request struct {
 	ID, Name, NetNS, Hostname string
 	Interfaces                []Want
 	Labels                    map[string]string
+	doing                     string // "" = attaching
+}
+
+// verb says what is being done, for errors.
+func (r Request) verb() string {
+	if r.doing != "" {
+		return r.doing
+	}
+	return "attach " + r.Name
 }
 
 // Want asks for an interface on a network. What is empty is chosen.
@@ -54,19 +63,10 @@ func ParseRequest(m *ovlv1.AttachRequest) (Request, error) {
 	}
 	var bad violations
 	for i, mi := range m.GetInterfaces() {
-		w := Want{Network: mi.GetNetwork(), Name: mi.GetName(), Aliases: slices.Clone(mi.GetAliases())}
-		at := fmt.Sprintf("interfaces[%d]", i)
-		w.Addrs = parseAddrs(&bad, at, mi.GetAddresses())
-		if mac := mi.GetMac(); mac != "" {
-			m, err := cluster.ParseMAC(strings.ToLower(mac))
-			if err != nil {
-				bad.add(at+".mac", "%v", err)
-			} else if m.IsZero() {
-				bad.add(at+".mac", "all zeroes: leave it empty for a derived one")
-			}
-			w.MAC = m
-		}
-		r.Interfaces = append(r.Interfaces, w)
+		r.Interfaces = append(r.Interfaces, parseWant(&bad, fmt.Sprintf("interfaces[%d]", i), mi))
+	}
+	if len(r.Interfaces) == 0 {
+		bad.add("interfaces", "none: want 1 to %d", maxInterfaces)
 	}
 	bad = append(bad, r.check()...)
 	if len(bad) > 0 {
@@ -74,6 +74,21 @@ func ParseRequest(m *ovlv1.AttachRequest) (Request, error) {
 	}
 	nameInterfaces(r.Interfaces)
 	return r, nil
+}
+
+func parseWant(bad *violations, at string, m *ovlv1.InterfaceRequest) Want {
+	w := Want{Network: m.GetNetwork(), Name: m.GetName(), Aliases: slices.Clone(m.GetAliases())}
+	w.Addrs = parseAddrs(bad, at, m.GetAddresses())
+	if mac := m.GetMac(); mac != "" {
+		parsed, err := cluster.ParseMAC(strings.ToLower(mac))
+		if err != nil {
+			bad.add(at+".mac", "%v", err)
+		} else if parsed.IsZero() {
+			bad.add(at+".mac", "all zeroes: leave it empty for a derived one")
+		}
+		w.MAC = parsed
+	}
+	return w
 }
 
 func parseAddrs(bad *violations, at string, texts []string) []netip.Addr {
@@ -129,8 +144,9 @@ func (r Request) check() violations {
 		bad.add("hostname", "%s", why)
 	}
 	checkLabels(&bad, r.Labels)
-	if n := len(r.Interfaces); n < 1 || n > maxInterfaces {
-		bad.add("interfaces", "%d of them: want 1 to %d", n, maxInterfaces)
+	// None is fine in what is stored: the last network may be disconnected.
+	if n := len(r.Interfaces); n > maxInterfaces {
+		bad.add("interfaces", "%d of them: want at most %d", n, maxInterfaces)
 	}
 	networks, names := map[string]bool{}, map[string]bool{}
 	for i, w := range r.Interfaces {
@@ -251,13 +267,16 @@ func (r Request) asks(a cluster.Attachment) bool {
 		return false
 	}
 	for n, w := range r.Interfaces {
-		i := a.Interfaces[n]
-		if w.Network != i.Network || w.Name != i.Name || !slices.Equal(w.Aliases, i.Aliases) || !w.MAC.IsZero() && w.MAC != i.MAC {
-			return false
-		}
-		if slices.ContainsFunc(w.Addrs, func(addr netip.Addr) bool { return !i.HasAddr(addr) }) {
+		if w.Name != a.Interfaces[n].Name || !w.asks(a.Interfaces[n]) {
 			return false
 		}
 	}
 	return true
+}
+
+// asks reports whether the interface is what w asks for.
+func (w Want) asks(i cluster.Interface) bool {
+	return w.Network == i.Network && (w.Name == "" || w.Name == i.Name) && slices.Equal(w.Aliases, i.Aliases) &&
+		(w.MAC.IsZero() || w.MAC == i.MAC) &&
+		!slices.ContainsFunc(w.Addrs, func(addr netip.Addr) bool { return !i.HasAddr(addr) })
 }

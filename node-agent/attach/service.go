@@ -48,6 +48,32 @@ func (s *Service) Detach(ctx context.Context, m *ovlv1.DetachRequest) (*ovlv1.De
 	return &ovlv1.DetachResponse{}, nil
 }
 
+// Connect implements [ovlv1.AttachmentServiceServer].
+func (s *Service) Connect(ctx context.Context, m *ovlv1.ConnectRequest) (*ovlv1.Attachment, error) {
+	id, want, err := ParseConnect(m)
+	if err != nil {
+		return nil, err
+	}
+	att, err := s.attachments.Connect(ctx, id, want)
+	if err != nil {
+		return nil, err
+	}
+	return s.message(att, s.attachments.cfg.Loop.Plan()), nil
+}
+
+// Disconnect implements [ovlv1.AttachmentServiceServer].
+func (s *Service) Disconnect(ctx context.Context, m *ovlv1.DisconnectRequest) (*ovlv1.Attachment, error) {
+	id, network, err := ParseDisconnect(m)
+	if err != nil {
+		return nil, err
+	}
+	att, err := s.attachments.Disconnect(ctx, id, network)
+	if err != nil {
+		return nil, err
+	}
+	return s.message(att, s.attachments.cfg.Loop.Plan()), nil
+}
+
 // ListAttachments implements [ovlv1.AttachmentServiceServer].
 func (s *Service) ListAttachments(_ context.Context, m *ovlv1.ListAttachmentsRequest) (*ovlv1.ListAttachmentsResponse, error) {
 	p := s.attachments.cfg.Loop.Plan()
@@ -75,6 +101,7 @@ func (s *Service) GetAttachment(_ context.Context, m *ovlv1.GetAttachmentRequest
 // message returns an attachment with what the plan made of it. An interface
 // that has no place in the plan has an MTU of 0.
 func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachment {
+	snapshot := s.attachments.cfg.Loop.Snapshot()
 	return wire.Attachment(att, func(i cluster.Interface) wire.InterfaceDetail {
 		d := wire.InterfaceDetail{
 			HostLink: plan.HostLink(att.ID, i.Name),
@@ -82,6 +109,9 @@ func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachme
 		}
 		for _, a := range i.Addrs {
 			d.Gateways = append(d.Gateways, ipam.Gateway(a.Masked()))
+		}
+		if n, ok := snapshot.Network(i.Network); ok && n.Driver != cluster.DriverMacvlan {
+			d.Domain = n.Domain() // on a physical segment the gateway is not ours
 		}
 		d.Routes = routes(p.State, dataplane.NS(att.NetNS), i.Name)
 		return d
