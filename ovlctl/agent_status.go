@@ -79,10 +79,13 @@ func agentSummary(o *options, s *ovlv1.AgentStatus) [][]string {
 	if s.GetEtcdConnected() {
 		etcd = "connected"
 	}
+	if s.GetEtcdSince() != nil {
+		etcd += " for " + o.since(s.GetEtcdSince())
+	}
 	rows := [][]string{
 		{"host", fmt.Sprintf("%s (%s), underlay %s on %s, MTU %d", h.GetName(), h.GetId(), list(h.GetUnderlay()), s.GetUnderlayLink(), s.GetUnderlayMtu())},
 		{"agent", fmt.Sprintf("version %s, up %s", s.GetVersion(), o.since(s.GetStarted()))},
-		{"etcd", fmt.Sprintf("%s for %s, %s", etcd, o.since(s.GetEtcdSince()), list(s.GetEtcdEndpoints()))},
+		{"etcd", fmt.Sprintf("%s, %s", etcd, list(s.GetEtcdEndpoints()))},
 		{"ownership", first(s.GetOwnership(), "none") + until(s)},
 		{"revision", fmt.Sprintf("%d of %d applied", s.GetAppliedRevision(), s.GetClusterRevision())},
 		{"rows", fmt.Sprintf("%d wanted, %d failing; pass %d, %s ago", s.GetRows(), len(s.GetFailing()), s.GetPasses(), o.since(s.GetLastPass()))},

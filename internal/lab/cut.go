@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -20,6 +21,11 @@ func (k *keeper) setCut(h *keptHost, cut, fromEtcd bool) error {
 			return err
 		}
 		h.cut = cut
+		if !cut {
+			if err := k.underlay.carrier(h); err != nil {
+				return err
+			}
+		}
 	}
 	if fromEtcd || (!cut && h.apart) {
 		if err := k.underlay.apart(h, k.hosts[Control], cut); err != nil {
@@ -45,6 +51,40 @@ func (u *underlay) unplugged(host string, cut bool) error {
 		return fmt.Errorf("set port %s: %w", port(host), err)
 	}
 	return nil
+}
+
+// The kernel tells the two ends of a veth of their carrier in its own time:
+// linkwatch (net/core/link_watch.c) looks once a second.
+const (
+	carrierLimit = 5 * time.Second
+	carrierPoll  = 5 * time.Millisecond
+)
+
+// carrier waits until a host that was plugged in again can send.
+func (u *underlay) carrier(host *keptHost) error {
+	return u.inside(host.PID, func(h *netlink.Handle) error {
+		tick := time.NewTicker(carrierPoll)
+		defer tick.Stop()
+		limit := time.After(carrierLimit)
+		for {
+			link, err := h.LinkByName(hostLink)
+			if err != nil {
+				return fmt.Errorf("find %s: %w", hostLink, err)
+			}
+			own, err := netlink.LinkByName(port(host.Name))
+			if err != nil {
+				return fmt.Errorf("find port %s: %w", port(host.Name), err)
+			}
+			if link.Attrs().OperState == netlink.OperUp && own.Attrs().OperState == netlink.OperUp {
+				return nil
+			}
+			select {
+			case <-tick.C:
+			case <-limit:
+				return fmt.Errorf("plug in %s: no carrier after %s", host.Name, carrierLimit)
+			}
+		}
+	})
 }
 
 // apart keeps two hosts from each other's packets, and only these: each gets a

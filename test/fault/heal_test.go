@@ -14,8 +14,8 @@ import (
 type breakage struct{ name, command string }
 
 // breakages are all kinds of object that ovl owns, deleted and altered. Each
-// group has a lab of its own: what is broken more than ten times in ten seconds
-// the agent repairs ever more slowly, and a link takes its routes along.
+// group has a lab of its own, so that they run side by side and a link that takes
+// its routes along does not meet the tests of routes.
 var breakages = map[string][]breakage{"links": {
 	{"bridge deleted", "ip link del {bridge}"},
 	{"bridge down", "ip link set {bridge} down"},
