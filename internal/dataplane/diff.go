@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/ovlnet/ovl/internal/cluster"
 )
 
 // Verb says what an [Op] does.
@@ -48,7 +46,10 @@ func Diff(want, have State) []Op {
 	ops = append(ops, makeOps(want.Jumps, have.Jumps, compareJump, same[Jump], nil)...)
 	ops = append(ops, d.linkOps()...)
 	ops = append(ops, makeOps(want.Addrs, have.Addrs, compareAddr, same[Addr], func(r Addr) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
-	ops = append(ops, makeOps(want.Sysctls, have.Sysctls, compareSysctl, same[Sysctl], nil)...)
+	ops = append(ops, makeOps(want.Sysctls, have.Sysctls, compareSysctl, same[Sysctl], func(r Sysctl) bool {
+		k, ok := r.Link()
+		return ok && d.absent[k]
+	})...)
 	ops = append(ops, makeOps(want.Neighs, have.Neighs, compareNeigh, same[Neigh], func(r Neigh) bool {
 		// Changing the MAC of a device flushes its neighbours, permanent ones
 		// too (neigh_changeaddr in net/core/neighbour.c).
@@ -282,8 +283,8 @@ func Requires(r Row, want State) []Key {
 	case Addr:
 		need(LinkKey{r.NS, r.Link})
 	case Sysctl:
-		if parts := strings.Split(r.Name, "/"); len(parts) == 5 && cluster.CheckName(parts[3]) == nil {
-			need(LinkKey{r.NS, parts[3]})
+		if k, ok := r.Link(); ok {
+			need(k)
 		}
 	case Neigh:
 		need(LinkKey{r.NS, r.Link})

@@ -167,6 +167,24 @@ var HostSysctls = []string{
 	"net/ipv6/conf/all/forwarding",
 }
 
+// RouteLocalnet is the sysctl by which a link on the host carries packets from
+// and to 127.0.0.0/8 (IN_DEV_ROUTE_LOCALNET, include/linux/inetdevice.h).
+// Observe reports it for every bridge that bears a name of ours, where it is on:
+// off is what the kernel begins with.
+func RouteLocalnet(link string) SysctlKey {
+	return SysctlKey{Name: "net/ipv4/conf/" + link + "/route_localnet"}
+}
+
+// Link returns the link that a sysctl belongs to; ok is false for one of the
+// whole namespace.
+func (k SysctlKey) Link() (link LinkKey, ok bool) {
+	parts := strings.Split(k.Name, "/")
+	if len(parts) != 5 || parts[2] != "conf" || parts[3] == "all" || parts[3] == "default" {
+		return LinkKey{}, false
+	}
+	return LinkKey{k.NS, parts[3]}, true
+}
+
 // NeighKey identifies a neighbour (ARP or ND) entry.
 type NeighKey struct {
 	NS   NS

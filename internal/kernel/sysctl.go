@@ -13,7 +13,11 @@ import (
 // readSysctls reads the parameters of the host. One that does not exist (IPv6
 // is off) has no row.
 func (o *observation) readSysctls() error {
-	for _, name := range dataplane.HostSysctls {
+	names, err := localnets()
+	if err != nil {
+		return err
+	}
+	for _, name := range append(names, dataplane.HostSysctls...) {
 		v, err := os.ReadFile("/proc/sys/" + name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -21,9 +25,29 @@ func (o *observation) readSysctls() error {
 		case err != nil:
 			return fmt.Errorf("read sysctl: %w", err)
 		}
-		o.state.Add(dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{NS: o.space.ns, Name: name}, Value: strings.TrimSpace(string(v))})
+		row := dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{NS: o.space.ns, Name: name}, Value: strings.TrimSpace(string(v))}
+		if _, ofLink := row.Link(); ofLink && row.Value == "0" {
+			continue // as a link begins
+		}
+		o.state.Add(row)
 	}
 	return nil
+}
+
+// localnets returns the names of the parameters that [dataplane.RouteLocalnet]
+// makes, for the bridges that bear a name of ours.
+func localnets() ([]string, error) {
+	links, err := os.ReadDir("/proc/sys/net/ipv4/conf")
+	if err != nil {
+		return nil, fmt.Errorf("read sysctl: %w", err)
+	}
+	var names []string
+	for _, l := range links {
+		if strings.HasPrefix(l.Name(), dataplane.BridgePrefix) {
+			names = append(names, dataplane.RouteLocalnet(l.Name()).Name)
+		}
+	}
+	return names, nil
 }
 
 // applySysctl sets a parameter. Below /proc/sys/net a thread sees the

@@ -28,6 +28,11 @@ func (s *space) applySysctl(verb dataplane.Verb, r dataplane.Sysctl) error {
 	if verb == dataplane.Delete {
 		return nil // never owned, so never reverted
 	}
+	if k, ok := r.Link(); ok {
+		if _, exists := s.links[k.Name]; !exists {
+			return syscall.ENOENT
+		}
+	}
 	s.sysctls[r.Name] = r.Value
 	return nil
 }

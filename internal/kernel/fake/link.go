@@ -107,6 +107,7 @@ func (l *link) set(r dataplane.Link) {
 // removeLink deletes l, its pair and all that hung on them.
 func (k *Kernel) removeLink(l *link) {
 	delete(l.in.links, l.Name)
+	delete(l.in.sysctls, dataplane.RouteLocalnet(l.Name).Name)
 	l.in.dropRoutes(func(r dataplane.Route) bool { return r.Link == l.Name })
 	for p := range l.addrs {
 		l.in.removeAddr(l, p)

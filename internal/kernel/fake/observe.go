@@ -59,6 +59,12 @@ func (s *space) observe(tables dataplane.Tables, state *dataplane.State) {
 				state.Add(dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{NS: s.name, Name: name}, Value: v})
 			}
 		}
+		for _, l := range s.links {
+			key := dataplane.RouteLocalnet(l.Name)
+			if v, ok := s.sysctls[key.Name]; ok && v != "0" && strings.HasPrefix(l.Name, dataplane.BridgePrefix) {
+				state.Add(dataplane.Sysctl{SysctlKey: key, Value: v})
+			}
+		}
 	}
 }
 

@@ -202,3 +202,30 @@ func testFacts(t *testing.T, h Harness) {
 		}
 	}
 }
+
+// testLinkSysctl: a parameter of a link is seen where it is on, and comes and
+// goes with its link.
+func testLinkSysctl(t *testing.T, h Harness) {
+	want := world()
+	settle(t, h, want)
+	key := dataplane.RouteLocalnet(bridge)
+	if _, there := observe(t, h).Get(key); there {
+		t.Errorf("%s is seen on a new link", key)
+	}
+	bare := want.Clone()
+	want.Add(dataplane.Sysctl{SysctlKey: key, Value: "1"})
+	pass(t, h, want, -1)
+	equal(t, want, observe(t, h))
+
+	h.Remove(t, dataplane.LinkKey{Name: bridge})
+	if _, there := observe(t, h).Get(key); there {
+		t.Errorf("%s outlives its link", key)
+	}
+	err := h.Kernel().Apply(t.Context(), dataplane.Op{Verb: dataplane.Create, Row: want.Sysctls[key]})
+	if err == nil || reconcile.ClassOf(err) != reconcile.Gone {
+		t.Errorf("write %s: %v; want class %s", key, err, reconcile.Gone)
+	}
+	settle(t, h, want)
+	h.Remove(t, dataplane.LinkKey{Name: bridge})
+	settle(t, h, bare)
+}

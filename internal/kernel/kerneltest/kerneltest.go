@@ -57,6 +57,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"deleting what is gone", testDeleteGone},
 		{"half-made links", testHalfMade},
 		{"links made anew", testReplacedLinks},
+		{"parameters of a link", testLinkSysctl},
 		{"foreign objects are not seen nor touched", testModesty},
 		{"foreign objects in the way are refused", testRefusals},
 		{"what is missing is gone", testMissing},
