@@ -25,20 +25,16 @@ func (p *planner) firewall(nets []network) {
 	nets = slices.Clone(nets)
 	slices.SortFunc(nets, func(a, b network) int { return cmp.Compare(a.VNI, b.VNI) })
 	for i, f := range []dataplane.Family{dataplane.IPv4, dataplane.IPv6} {
-		var on []pooled
-		for _, n := range nets {
-			for _, pool := range n.Pools {
-				if dataplane.FamilyOf(pool.Prefix.Addr()) == f {
-					on = append(on, pooled{n, pool})
-				}
-			}
-		}
+		on := pooledOf(f, nets)
 		if len(on) == 0 {
 			continue
 		}
-		p.chain(f, "filter", chainForward, forwardRules(f, on), "FORWARD")
+		ports, bridges := p.publish(f, on)
+		p.portChains(f, ports)
+		p.localnets(f, bridges)
+		p.chain(f, "filter", chainForward, forwardRules(f, on, bridges), "FORWARD")
 		p.chain(f, "filter", chainInput, inputRules(f, on), "INPUT")
-		p.chain(f, "nat", chainPostrouting, masqueradeRules(on), "POSTROUTING")
+		p.chain(f, "nat", chainPostrouting, slices.Concat(hairpinRules(f, on, bridges), masqueradeRules(on)), "POSTROUTING")
 		p.chain(f, "raw", chainPrerouting, p.untrackedRules(f, on), "PREROUTING")
 		p.chain(f, "raw", chainOutput, p.tunnelRule(f), "OUTPUT")
 		if p.local.DockerUser[i] {
@@ -55,6 +51,18 @@ type pooled struct {
 	pool cluster.Pool
 }
 
+func pooledOf(f dataplane.Family, nets []network) []pooled {
+	var on []pooled
+	for _, n := range nets {
+		for _, pool := range n.Pools {
+			if dataplane.FamilyOf(pool.Prefix.Addr()) == f {
+				on = append(on, pooled{n, pool})
+			}
+		}
+	}
+	return on
+}
+
 func (p *planner) chain(f dataplane.Family, table, name string, rules []string, from string) {
 	if len(rules) == 0 {
 		return
@@ -68,8 +76,9 @@ func (p *planner) chain(f dataplane.Family, table, name string, rules []string, 
 // forwardRules decides what crosses this host. Traffic within a network gets
 // the first verdicts; what names no network of ours falls through untouched;
 // and whatever else has to do with a device of ours is dropped, so that a
-// network that is just coming or going is never open to another.
-func forwardRules(f dataplane.Family, on []pooled) []string {
+// network that is just coming or going is never open to another. Behind the
+// bridges are containers with published ports.
+func forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
 	unreachable := "icmp-net-unreachable"
 	if f == dataplane.IPv6 {
 		unreachable = "icmp6-no-route"
@@ -87,7 +96,9 @@ func forwardRules(f dataplane.Family, on []pooled) []string {
 			rules = append(rules, fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", n.bridge))
 		}
 	}
-	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP", "-i ovx+ -j DROP")
+	rules = append(rules, "-i ovx+ -j DROP")
+	rules = append(rules, portForwards(on, bridges)...)
+	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP")
 	for _, n := range on {
 		if !n.Internal {
 			rules = append(rules, fmt.Sprintf("-i %s -j ACCEPT", n.bridge))
@@ -145,7 +156,7 @@ func masqueradeRules(on []pooled) []string {
 // throughput. What is for this host itself stays tracked: its own firewall may
 // need that.
 func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
-	rules := p.tunnelRule(f)
+	rules := append(p.tunnelRule(f), loopbackRules(f)...)
 	for _, n := range on {
 		for _, dev := range []string{n.bridge, n.vxlan} {
 			rules = append(rules, fmt.Sprintf("-s %s -d %s -i %s -m addrtype ! --dst-type LOCAL -j CT --notrack", n.pool.Prefix, n.pool.Prefix, dev))

@@ -84,13 +84,29 @@ func (w *world) drawAttachments(t *rapid.T) {
 				addr = addr.Next()
 			}
 			w.local.Attachments = append(w.local.Attachments, cluster.Attachment{
-				ID: name, Name: name, NetNS: "/run/netns/" + name,
+				ID: name, Name: name, NetNS: "/run/netns/" + name, Ports: drawPorts(t),
 				Interfaces: []cluster.Interface{{
 					Network: l.Network, Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr),
 				}},
 			})
 		}
 	}
+}
+
+// drawPorts draws ports that may clash with those of other containers.
+func drawPorts(t *rapid.T) []cluster.Port {
+	var ports []cluster.Port
+	for range rapid.IntRange(0, 3).Draw(t, "ports") {
+		p := cluster.Port{
+			Proto:    rapid.SampledFrom([]cluster.Proto{cluster.TCP, cluster.UDP}).Draw(t, "proto"),
+			HostPort: rapid.SampledFrom([]uint16{1, 80, 127, 128, 8080, 65535}).Draw(t, "host port"), ContainerPort: 80,
+		}
+		if ip := rapid.SampledFrom([]string{"", "0.0.0.0", "::", "127.0.0.1", "192.168.77.1", "2001:db8::1"}).Draw(t, "host address"); ip != "" {
+			p.HostIP = netip.MustParseAddr(ip)
+		}
+		ports = append(ports, p)
+	}
+	return ports
 }
 
 // shuffled returns the same facts in another order.

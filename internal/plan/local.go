@@ -49,15 +49,27 @@ func HostLink(id, ifname string) string {
 }
 
 // Concerns returns a predicate that is true of the rows that belong to one
-// attachment alone: both ends of its veths and all within its namespace.
+// attachment alone: both ends of its veths and all within its namespace; and of
+// those without which its published ports lead nowhere.
 func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 	links := map[string]bool{}
 	for _, i := range a.Interfaces {
 		links[HostLink(a.ID, i.Name)] = true
 	}
+	chains := map[string]bool{}
+	for _, p := range a.Ports {
+		chains[chainPrerouting], chains[chainOutput], chains[portChain(p.HostPort)] = true, true, true
+	}
 	return func(r dataplane.Row) bool {
-		if k, ok := r.Key().(dataplane.LinkKey); ok && k.NS == dataplane.Host {
-			return links[k.Name]
+		switch k := r.Key().(type) {
+		case dataplane.LinkKey:
+			if k.NS == dataplane.Host {
+				return links[k.Name]
+			}
+		case dataplane.ChainKey:
+			return chains[k.Name] && k.FirewallOf == "nat"
+		case dataplane.JumpKey:
+			return chains[k.To] && k.FirewallOf == "nat"
 		}
 		return string(r.Key().Namespace()) == a.NetNS
 	}

@@ -22,6 +22,7 @@ func Plan(s *cluster.Snapshot, l Local) Result {
 	}
 	p.containers(nets)
 	p.firewall(nets)
+	p.shut(nets)
 	p.sysctls(nets)
 	return Result{State: p.state, Problems: p.problems}
 }

@@ -1,0 +1,216 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// chainPorts begins the name of a chain that holds the rules of published ports.
+// There is one for each span of host ports in use, so that one more port is one
+// short chain to write and a new connection passes few rules, however many
+// ports are published.
+const (
+	chainPorts = dataplane.ChainPrefix + "DNAT-"
+	portSpan   = 128
+)
+
+// portChain returns the chain in which a host port's rules are.
+func portChain(port uint16) string {
+	return fmt.Sprintf("%s%d", chainPorts, port/portSpan*portSpan)
+}
+
+// published is a port with the container's address that it leads to.
+type published struct {
+	cluster.Port
+	to netip.Addr
+}
+
+// publish finds the published ports of one family, and the bridges behind which
+// they are.
+func (p *planner) publish(f dataplane.Family, on []pooled) (ports []published, bridges []string) {
+	for _, att := range p.local.Attachments { // sorted by what is made of them
+		if len(att.Ports) == 0 {
+			continue
+		}
+		to, bridge := outward(f, on, att)
+		if !to.IsValid() {
+			continue
+		}
+		for _, port := range att.Ports {
+			if port.Serves(to) {
+				ports = append(ports, published{port, to})
+			}
+		}
+		if !slices.Contains(bridges, bridge) {
+			bridges = append(bridges, bridge)
+		}
+	}
+	slices.SortFunc(ports, func(a, b published) int {
+		if c := cluster.ComparePort(a.Port, b.Port); c != 0 {
+			return c
+		}
+		return a.to.Compare(b.to)
+	})
+	slices.Sort(bridges)
+	return ports, bridges
+}
+
+// outward returns the address through which a container speaks to the outside
+// in a family, which is where its default route is: so answers go the way that
+// the question came.
+func outward(f dataplane.Family, on []pooled, att cluster.Attachment) (to netip.Addr, bridge string) {
+	for _, itf := range att.Interfaces {
+		i := slices.IndexFunc(on, func(n pooled) bool { return n.Name == itf.Network && !n.Internal })
+		if i < 0 || itf.NetworkCreated != 0 && itf.NetworkCreated != on[i].CreateRevision {
+			continue
+		}
+		for _, a := range itf.Addrs {
+			if _, held := on[i].subnetOf(a.Addr()); held && dataplane.FamilyOf(a.Addr()) == f {
+				return a.Addr(), on[i].bridge
+			}
+		}
+	}
+	return netip.Addr{}, ""
+}
+
+// portChains emits what leads connections to published ports into containers:
+// of strangers and of containers in PREROUTING, of the host's own processes in
+// OUTPUT.
+func (p *planner) portChains(f dataplane.Family, ports []published) {
+	if len(ports) == 0 {
+		return
+	}
+	rules := map[string][]string{}
+	var enter []string
+	for _, port := range ports {
+		name := portChain(port.HostPort)
+		if rules[name] == nil {
+			first := int(port.HostPort / portSpan * portSpan)
+			for _, proto := range []cluster.Proto{cluster.TCP, cluster.UDP} {
+				enter = append(enter, fmt.Sprintf("-p %s -m %[1]s --dport %d:%d -j %s", proto, first, first+portSpan-1, name))
+			}
+		}
+		rules[name] = append(rules[name], dnatRule(port))
+	}
+	for name, r := range rules {
+		p.add(dataplane.NewChain(dataplane.ChainKey{Family: f, FirewallOf: "nat", Name: name}, r...))
+	}
+	p.chain(f, "nat", chainPrerouting, slices.Concat(notFromOutside(f), []string{"-m addrtype ! --dst-type LOCAL -j RETURN"}, enter), "PREROUTING")
+	p.chain(f, "nat", chainOutput, slices.Concat(notFromHere(f), []string{"-m addrtype ! --dst-type LOCAL -j RETURN"}, enter), "OUTPUT")
+}
+
+func dnatRule(p published) string {
+	dst := ""
+	if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+		dst = "-d " + netip.PrefixFrom(p.HostIP, p.HostIP.BitLen()).String() + " "
+	}
+	return fmt.Sprintf("%s-p %s -m %[2]s --dport %d -j DNAT --to-destination %s", dst, p.Proto, p.HostPort, netip.AddrPortFrom(p.to, p.ContainerPort))
+}
+
+// notFromOutside keeps what comes in for 127.0.0.0/8 from being translated. The
+// kernel drops it as martian, but only after this hook: without the rule, a port
+// published at 127.0.0.1 would be open to everyone on the segment.
+func notFromOutside(f dataplane.Family) []string {
+	if f == dataplane.IPv6 {
+		return nil // ip6_rcv_core drops ::1 before any hook
+	}
+	return []string{"-d 127.0.0.0/8 -j RETURN"}
+}
+
+// notFromHere leaves ::1 alone: with it as its source a packet may leave by no
+// device but lo. So it is refused at once, instead of being lost.
+func notFromHere(f dataplane.Family) []string {
+	if f == dataplane.IPv6 {
+		return []string{"-d ::1/128 -j RETURN"}
+	}
+	return nil
+}
+
+// portForwards let connections in that were translated: nobody else's are for
+// the containers' bridges. An internal network has no way out by them either.
+func portForwards(on []pooled, bridges []string) []string {
+	if len(bridges) == 0 {
+		return nil
+	}
+	var rules []string
+	for _, n := range on {
+		if n.Internal {
+			rules = append(rules, fmt.Sprintf("-i %s -j DROP", n.bridge))
+		}
+	}
+	for _, b := range bridges {
+		rules = append(rules, fmt.Sprintf("-o %s -m conntrack --ctstate DNAT -j ACCEPT", b))
+	}
+	return rules
+}
+
+// hairpinRules give the bridge's address to clients to which the container would
+// answer directly, so that the answer were never translated back: containers of
+// its own networks, here or on other hosts, whose traffic among each other is
+// not tracked; and the host's processes that speak from 127.0.0.1. The source of
+// all others is kept.
+func hairpinRules(f dataplane.Family, on []pooled, bridges []string) []string {
+	if len(bridges) == 0 {
+		return nil
+	}
+	var rules []string
+	if f == dataplane.IPv4 {
+		rules = append(rules, "-s 127.0.0.0/8 -o ovb+ -m conntrack --ctstate DNAT -j MASQUERADE --random-fully")
+	}
+	for _, n := range on {
+		rules = append(rules, fmt.Sprintf("-s %s -o ovb+ -m conntrack --ctstate DNAT -j MASQUERADE --random-fully", n.pool.Prefix))
+	}
+	return rules
+}
+
+// loopbackRules keep containers out of the host's loopback, and from speaking in
+// its name. The kernel does too, but not on a link with route_localnet, which
+// ours have while a port is published, and all have where some program (such as
+// kube-proxy) set it for all: CVE-2020-8558. Answers to connections from
+// 127.0.0.1 pass: here, ahead of translation, they are for the bridge's address.
+func loopbackRules(f dataplane.Family) []string {
+	if f == dataplane.IPv6 {
+		return nil
+	}
+	return []string{"-d 127.0.0.0/8 -i ovb+ -j DROP", "-s 127.0.0.0/8 -i ovb+ -j DROP"}
+}
+
+// localnets lets the host's processes reach published ports at 127.0.0.1.
+func (p *planner) localnets(f dataplane.Family, bridges []string) {
+	if f == dataplane.IPv6 {
+		return
+	}
+	for _, b := range bridges {
+		p.add(dataplane.Sysctl{SysctlKey: dataplane.RouteLocalnet(b), Value: "1"})
+	}
+}
+
+// shut reports the containers whose ports lead nowhere.
+func (p *planner) shut(nets []network) {
+	atts := slices.Clone(p.local.Attachments)
+	slices.SortFunc(atts, func(a, b cluster.Attachment) int { return cmp.Compare(a.ID, b.ID) })
+	four, six := pooledOf(dataplane.IPv4, nets), pooledOf(dataplane.IPv6, nets)
+	for _, att := range atts {
+		if len(att.Ports) == 0 {
+			continue
+		}
+		a, _ := outward(dataplane.IPv4, four, att)
+		b, _ := outward(dataplane.IPv6, six, att)
+		for _, port := range att.Ports {
+			if a.IsValid() && port.Serves(a) || b.IsValid() && port.Serves(b) {
+				continue
+			}
+			p.fault(cluster.SeverityError, PortsSubject(att), fmt.Sprintf("%s leads nowhere: the container has no address of that family on a network that is not internal", port),
+				"connect it to such a network, or publish the port at an address of the other family")
+			break
+		}
+	}
+}
+
+// PortsSubject is what a problem with a container's published ports is about.
+func PortsSubject(att cluster.Attachment) string { return "ports of container " + att.Name }
