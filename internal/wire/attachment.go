@@ -32,6 +32,9 @@ func Attachment(a cluster.Attachment, detail func(cluster.Interface) InterfaceDe
 		Id: a.ID, Name: a.Name, Netns: a.NetNS, Hostname: a.Hostname,
 		Labels: labels(a.Labels), Created: timestamp(a.Created),
 	}
+	for _, port := range a.Ports {
+		p.Ports = append(p.Ports, Port(port))
+	}
 	for _, i := range a.Interfaces {
 		var d InterfaceDetail
 		if detail != nil {
@@ -81,6 +84,13 @@ func ParseAttachment(p *ovlv1.Attachment) (cluster.Attachment, error) {
 	a := cluster.Attachment{
 		ID: p.GetId(), Name: p.GetName(), NetNS: p.GetNetns(), Hostname: p.GetHostname(),
 		Labels: labels(p.GetLabels()), Created: parseTimestamp(p.GetCreated()),
+	}
+	for _, m := range p.GetPorts() {
+		port, err := ParsePort(m)
+		if err != nil {
+			return cluster.Attachment{}, fmt.Errorf("parse attachment %q: %w", p.GetId(), err)
+		}
+		a.Ports = append(a.Ports, port)
 	}
 	for _, m := range p.GetInterfaces() {
 		i, _, err := ParseInterface(m)

@@ -121,6 +121,10 @@ func TestEndpointRoundTrip(t *testing.T) {
 func TestAttachmentRoundTrip(t *testing.T) {
 	a := cluster.Attachment{
 		ID: "web", Name: "web", NetNS: "/run/netns/web", Hostname: "web", Labels: map[string]string{"k": "v"}, Created: when,
+		Ports: []cluster.Port{
+			{Proto: cluster.TCP, HostPort: 1, ContainerPort: 65535}, {Proto: cluster.UDP, HostIP: four, HostPort: 53, ContainerPort: 53},
+			{Proto: cluster.TCP, HostIP: six, HostPort: 80, ContainerPort: 80},
+		},
 		Interfaces: []cluster.Interface{
 			{Network: "blue", Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.64.3.2/24"), netip.MustParsePrefix("fd64::2/64")}, MAC: cluster.MAC{2, 0, 0, 0, 0, 1}, Aliases: []string{"www"}},
 			{Network: "red", Name: "eth1"},
@@ -163,6 +167,10 @@ func TestParseRefuses(t *testing.T) {
 		"endpoint host":      second(wire.ParseEndpoint(&ovlv1.Endpoint{})),
 		"endpoint address":   second(wire.ParseEndpoint(&ovlv1.Endpoint{HostId: string(hostID), Addresses: []string{"10.0.0.1/24"}})),
 		"endpoint MAC":       second(wire.ParseEndpoint(&ovlv1.Endpoint{HostId: string(hostID), Mac: "02-00-00-00-00-01"})),
+		"port beyond":        second(wire.ParsePort(&ovlv1.Port{Protocol: "tcp", HostPort: 65536, ContainerPort: 1})),
+		"container port":     second(wire.ParsePort(&ovlv1.Port{Protocol: "tcp", HostPort: 1, ContainerPort: 1 << 31})),
+		"port's protocol":    second(wire.ParsePort(&ovlv1.Port{HostPort: 1, ContainerPort: 1})),
+		"port's address":     second(wire.ParsePort(&ovlv1.Port{Protocol: "tcp", HostIp: "::ffff:10.0.0.1", HostPort: 1, ContainerPort: 1})),
 		"attachment address": second(wire.ParseAttachment(&ovlv1.Attachment{Interfaces: []*ovlv1.Interface{{Addresses: []string{"10.0.0.1"}}}})),
 	} {
 		if err == nil {

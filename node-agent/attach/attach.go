@@ -22,6 +22,11 @@ type Config struct {
 	// NetNS tells why the namespace at a path cannot be attached: see
 	// [NetNSCheck].
 	NetNS func(path string) error
+	// HostPort tells why a port of the host cannot be published: see [HostPort].
+	// nil = never.
+	HostPort func(cluster.Port) error
+	// TunnelPort is the UDP port of the tunnel, which is not to be published.
+	TunnelPort uint16
 	// Limit bounds a request whose caller set no deadline. Zero means 30 s.
 	Limit time.Duration
 	Log   *slog.Logger
@@ -78,6 +83,9 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 	if err != nil {
 		return none, err
 	}
+	if err := a.admitPorts(r); err != nil {
+		return none, err
+	}
 	att, err := a.claim(ctx, r, networks)
 	if err != nil {
 		return none, err
@@ -86,7 +94,11 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 		a.release(att.ID)
 		return none, because(r.verb(), err, codes.Internal)
 	}
-	if err := a.settle(ctx, r.verb(), att); err != nil {
+	err = a.settle(ctx, r.verb(), att)
+	if err == nil {
+		err = published(r.verb(), att, a.cfg.Loop.Plan())
+	}
+	if err != nil {
 		a.rollBack(ctx, att)
 		return none, err
 	}

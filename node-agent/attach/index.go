@@ -17,6 +17,7 @@ type index struct {
 	addrs  map[netAddr]string            // to ID, like the rest
 	macs   map[netMAC]string
 	links  map[nsLink]string
+	ports  map[portKey][]portClaim
 	// last holds the address last given out of each subnet, so that one just
 	// given back rests as long as it can.
 	last map[netip.Prefix]netip.Addr
@@ -39,7 +40,7 @@ type nsLink struct{ netns, name string }
 func newIndex(atts []cluster.Attachment) *index {
 	x := &index{
 		claims: map[string]cluster.Attachment{}, addrs: map[netAddr]string{},
-		macs: map[netMAC]string{}, links: map[nsLink]string{}, last: map[netip.Prefix]netip.Addr{}, retired: map[netip.Prefix]bool{},
+		macs: map[netMAC]string{}, links: map[nsLink]string{}, ports: map[portKey][]portClaim{}, last: map[netip.Prefix]netip.Addr{}, retired: map[netip.Prefix]bool{},
 	}
 	atts = slices.Clone(atts)
 	slices.SortStableFunc(atts, func(a, b cluster.Attachment) int {
@@ -56,7 +57,9 @@ func newIndex(atts []cluster.Attachment) *index {
 func (x *index) add(a cluster.Attachment) {
 	whole := a
 	whole.Interfaces = slices.Concat(x.claims[a.ID].Interfaces, a.Interfaces)
+	whole.Ports = slices.Concat(x.claims[a.ID].Ports, a.Ports)
 	x.claims[a.ID] = whole
+	x.claimPorts(a)
 	for _, i := range a.Interfaces {
 		claim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
 		claim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
@@ -74,6 +77,7 @@ func (x *index) remove(id string) {
 		return
 	}
 	delete(x.claims, id)
+	x.unclaimPorts(a)
 	for _, i := range a.Interfaces {
 		x.unclaim(a, i)
 	}
@@ -139,7 +143,7 @@ func (x *index) conflict(r Request) string {
 			}
 		}
 	}
-	return ""
+	return x.portConflict(r.Ports)
 }
 
 // who names an attachment for people.

@@ -196,6 +196,7 @@ func (j *Journal) show(c *change) {
 // clone returns a copy that shares nothing that can change.
 func clone(a cluster.Attachment) cluster.Attachment {
 	a.Labels = maps.Clone(a.Labels)
+	a.Ports = slices.Clone(a.Ports)
 	a.Interfaces = slices.Clone(a.Interfaces)
 	for i := range a.Interfaces {
 		a.Interfaces[i].Addrs = slices.Clone(a.Interfaces[i].Addrs)

@@ -23,6 +23,7 @@ type record struct {
 	NetNS      string            `json:"netns"`
 	Hostname   string            `json:"hostname,omitempty"`
 	Interfaces []recordInterface `json:"interfaces"`
+	Ports      []recordPort      `json:"ports,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Created    time.Time         `json:"created"`
 }
@@ -36,10 +37,20 @@ type recordInterface struct {
 	Aliases        []string       `json:"aliases,omitempty"`
 }
 
+type recordPort struct {
+	Proto         cluster.Proto `json:"proto"`
+	HostIP        netip.Addr    `json:"hostIP,omitzero"`
+	HostPort      uint16        `json:"hostPort"`
+	ContainerPort uint16        `json:"containerPort"`
+}
+
 func encode(a cluster.Attachment) ([]byte, error) {
 	r := record{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Labels: a.Labels, Created: a.Created}
 	for _, i := range a.Interfaces {
 		r.Interfaces = append(r.Interfaces, recordInterface(i))
+	}
+	for _, p := range a.Ports {
+		r.Ports = append(r.Ports, recordPort(p))
 	}
 	raw, err := json.Marshal(r)
 	if err != nil {
@@ -64,6 +75,9 @@ func decode(key string, raw []byte) (cluster.Attachment, error) {
 	for _, i := range r.Interfaces {
 		a.Interfaces = append(a.Interfaces, cluster.Interface(i))
 	}
+	for _, p := range r.Ports {
+		a.Ports = append(a.Ports, cluster.Port(p))
+	}
 	if a.ID != key {
 		return zero, fmt.Errorf("decode attachment %s: the record is of %s", quote(key), quote(a.ID))
 	}
@@ -76,7 +90,7 @@ func decode(key string, raw []byte) (cluster.Attachment, error) {
 // checkStored holds a stored attachment to the rules of a request, and to those
 // of what was chosen for it.
 func checkStored(a cluster.Attachment) error {
-	r := Request{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Labels: a.Labels}
+	r := Request{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Ports: a.Ports, Labels: a.Labels}
 	for _, i := range a.Interfaces {
 		r.Interfaces = append(r.Interfaces, Want{Network: i.Network, Name: i.Name, MAC: i.MAC, Aliases: i.Aliases})
 	}

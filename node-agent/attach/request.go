@@ -27,6 +27,7 @@ const (
 type Request struct {
 	ID, Name, NetNS, Hostname string
 	Interfaces                []Want
+	Ports                     []cluster.Port // sorted
 	Labels                    map[string]string
 	doing                     string // "" = attaching
 }
@@ -68,6 +69,7 @@ func ParseRequest(m *ovlv1.AttachRequest) (Request, error) {
 	if len(r.Interfaces) == 0 {
 		bad.add("interfaces", "none: want 1 to %d", maxInterfaces)
 	}
+	r.Ports = parsePorts(&bad, m.GetPorts())
 	bad = append(bad, r.check()...)
 	if len(bad) > 0 {
 		return Request{}, bad.err("attach")
@@ -144,6 +146,7 @@ func (r Request) check() violations {
 		bad.add("hostname", "%s", why)
 	}
 	checkLabels(&bad, r.Labels)
+	checkPorts(&bad, r.Ports)
 	// None is fine in what is stored: the last network may be disconnected.
 	if n := len(r.Interfaces); n > maxInterfaces {
 		bad.add("interfaces", "%d of them: want at most %d", n, maxInterfaces)
@@ -263,7 +266,7 @@ func only(s, more string) bool {
 // asks reports whether the attachment is what r asks for.
 func (r Request) asks(a cluster.Attachment) bool {
 	if r.ID != a.ID || r.Name != a.Name || r.NetNS != a.NetNS || r.Hostname != a.Hostname ||
-		!maps.Equal(r.Labels, a.Labels) || len(r.Interfaces) != len(a.Interfaces) {
+		!maps.Equal(r.Labels, a.Labels) || !slices.Equal(r.Ports, a.Ports) || len(r.Interfaces) != len(a.Interfaces) {
 		return false
 	}
 	for n, w := range r.Interfaces {

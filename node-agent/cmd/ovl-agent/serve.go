@@ -172,7 +172,7 @@ func (d *program) rooms() (*running, error) {
 		Log: d.log,
 	}, d.underlay)
 	r.Attachments = attach.New(attach.Config{
-		Self: d.self.ID, Journal: journal, Loop: r.loop, Subnets: r.keeper, NetNS: checkNS, Log: d.log,
+		Self: d.self.ID, Journal: journal, Loop: r.loop, Subnets: r.keeper, NetNS: checkNS, HostPort: attach.HostPort, TunnelPort: d.o.vxlanPort, Log: d.log,
 	})
 	r.resolver = resolver.New(resolver.Config{
 		Facts: r.facts, Log: d.log,
