@@ -87,10 +87,10 @@ func (r *Resolver) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			r.close()
+			r.close() //nolint:contextcheck // opening sockets waits for nothing
 			return nil
 		case <-tick.C:
-			r.Sync()
+			r.Sync() //nolint:contextcheck // opening sockets waits for nothing
 		}
 	}
 }

@@ -1,0 +1,9 @@
+package resolver
+
+import (
+	"testing"
+
+	"github.com/ovlnet/ovl/internal/lab/nsexec"
+)
+
+func TestMain(m *testing.M) { nsexec.Main(m) }
