@@ -2,7 +2,7 @@
 # Checks that this machine has what ovl's lab and tests call, and names the
 # packages of what it lacks. As root, where there is apt-get, it installs them.
 #
-#   deploy/need.sh lab|test
+#   deploy/need.sh lab|test|bench
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -22,10 +22,16 @@ tcpdump     tcpdump             tcpdump
 ps          procps              procps-ng
 '
 
+bench="$test"'
+iperf3      iperf3              iperf3
+nft         nftables            nftables
+'
+
 case ${1-} in
+bench) table=$bench ;;
 lab) table=$lab ;;
 test) table=$test ;;
-*) echo "usage: $0 lab|test" >&2 && exit 2 ;;
+*) echo "usage: $0 lab|test|bench" >&2 && exit 2 ;;
 esac
 
 commands='' debian='' fedora=''

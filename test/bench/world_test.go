@@ -23,12 +23,12 @@ import (
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
-// binDir holds the agent under test, built from this tree.
+// binDir holds the binaries under test, built from this tree.
 var binDir string
 
 func TestMain(m *testing.M) { nsexec.Main(m, build, underlay) }
 
-// build compiles the agent as `make build` does, unless OVL_BIN_DIR names a
+// build compiles the binaries as `make build` does, unless OVL_BIN_DIR names a
 // directory that holds it.
 func build() error {
 	if binDir = os.Getenv("OVL_BIN_DIR"); binDir != "" {
@@ -39,7 +39,7 @@ func build() error {
 		return err
 	}
 	binDir = dir
-	cmd := exec.Command("go", "build", "-o", dir, "../../node-agent/cmd/ovl-agent")
+	cmd := exec.Command("go", "build", "-o", dir, "../../node-agent/cmd/ovl-agent", "../../controller/cmd/ovl-controller", "../../ovlctl")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return cmd.Run()

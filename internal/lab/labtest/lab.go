@@ -20,7 +20,7 @@ type Lab struct {
 }
 
 // Up makes a lab; when the test fails, its daemons' last words are logged.
-func Up(t *testing.T, c lab.Config) *Lab {
+func Up(t testing.TB, c lab.Config) *Lab {
 	t.Helper()
 	// Short: the path of a unix socket in it has 107 bytes at most, unix(7).
 	root, err := os.MkdirTemp("", "ovl") //nolint:usetesting // t.TempDir is too long
@@ -96,7 +96,7 @@ func (l *Lab) JSON(tb testing.TB, v any, host string, args ...string) {
 }
 
 // logDaemons logs the end of every daemon's log.
-func (l *Lab) logDaemons(t *testing.T) {
+func (l *Lab) logDaemons(t testing.TB) {
 	t.Helper()
 	for _, h := range l.Hosts() {
 		out, err := l.Exec(context.Background(), h.Name, "sh", "-c", "tail -n 25 /var/log/ovl/*.log")
