@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -168,6 +169,7 @@ type fakeAgent struct {
 	refuse    error // of every Attach
 	attached  map[string]*ovlv1.Attachment
 	request   *ovlv1.AttachRequest // the last one
+	connect   *ovlv1.ConnectRequest
 	status    *ovlv1.AgentStatus
 	plan      *ovlv1.GetPlanResponse
 	diff      *ovlv1.GetDiffResponse
@@ -196,7 +198,7 @@ func (f attachmentFake) Attach(_ context.Context, r *ovlv1.AttachRequest) (*ovlv
 	for i, n := range r.GetInterfaces() {
 		a.Interfaces = append(a.Interfaces, &ovlv1.Interface{
 			Network: n.GetNetwork(), Name: fmt.Sprintf("eth%d", i),
-			Addresses: []string{fmt.Sprintf("10.64.%d.2/24", i)},
+			Addresses: []string{fmt.Sprintf("10.64.%d.2/24", i)}, Gateways: []string{fmt.Sprintf("10.64.%d.1", i)},
 		})
 	}
 	f.a.attached[r.GetId()] = a
@@ -212,6 +214,40 @@ func (f attachmentFake) Detach(_ context.Context, r *ovlv1.DetachRequest) (*ovlv
 	}
 	delete(f.a.attached, r.GetId())
 	return &ovlv1.DetachResponse{}, nil
+}
+
+func (f attachmentFake) Connect(_ context.Context, r *ovlv1.ConnectRequest) (*ovlv1.Attachment, error) {
+	f.a.mu.Lock()
+	defer f.a.mu.Unlock()
+	f.a.connect = r
+	if f.a.refuse != nil {
+		return nil, f.a.refuse
+	}
+	a := f.a.attached[r.GetId()]
+	if a == nil {
+		return nil, status.Error(codes.NotFound, "no such attachment")
+	}
+	n := len(a.GetInterfaces())
+	a.Interfaces = append(a.Interfaces, &ovlv1.Interface{
+		Network: r.GetInterface().GetNetwork(), Name: fmt.Sprintf("eth%d", n),
+		Addresses: []string{fmt.Sprintf("10.64.%d.2/24", n)}, Gateways: []string{fmt.Sprintf("10.64.%d.1", n)},
+	})
+	return a, nil
+}
+
+func (f attachmentFake) Disconnect(_ context.Context, r *ovlv1.DisconnectRequest) (*ovlv1.Attachment, error) {
+	f.a.mu.Lock()
+	defer f.a.mu.Unlock()
+	a := f.a.attached[r.GetId()]
+	if a == nil {
+		return nil, status.Error(codes.NotFound, "no such attachment")
+	}
+	before := len(a.GetInterfaces())
+	a.Interfaces = slices.DeleteFunc(a.Interfaces, func(i *ovlv1.Interface) bool { return i.GetNetwork() == r.GetNetwork() })
+	if len(a.GetInterfaces()) == before {
+		return nil, status.Error(codes.NotFound, "not on this network")
+	}
+	return a, nil
 }
 
 func (f attachmentFake) GetAttachment(_ context.Context, r *ovlv1.GetAttachmentRequest) (*ovlv1.Attachment, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/sandbox"
@@ -22,6 +21,9 @@ type launcher struct {
 	sandbox sandbox.Sandbox
 	agent   *client
 
+	joins sandbox.Wish // of the sandbox whose network namespace is shared
+	netns string       // to share; "" = one of its own
+
 	created, attached bool
 }
 
@@ -34,6 +36,9 @@ func (l *launcher) check(ctx context.Context) error {
 	}
 	if err := l.sandbox.Free(); err != nil {
 		return codef(exitConflict, "the name is in use: %w; see ovlctl ps", err)
+	}
+	if l.spec.mode != "" {
+		return l.findShared(ctx)
 	}
 	if len(l.spec.interfaces) == 0 {
 		return nil
@@ -50,7 +55,7 @@ func (l *launcher) check(ctx context.Context) error {
 
 // make makes everything. After an error the caller says undo.
 func (l *launcher) make(ctx context.Context) (*sandbox.Process, error) {
-	err := l.sandbox.Create()
+	err := l.create()
 	if errors.Is(err, sandbox.ErrExists) {
 		return nil, codef(exitConflict, "%w", err) // somebody was faster
 	}
@@ -58,14 +63,19 @@ func (l *launcher) make(ctx context.Context) (*sandbox.Process, error) {
 		return nil, err
 	}
 	l.created = true
-	files, err := l.files()
+	w := l.wish()
+	if err := l.sandbox.Keep(w); err != nil {
+		return nil, err
+	}
+	interfaces, err := l.attach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filesOf(l.spec.name, l.spec.mode, w, interfaces)
 	if err != nil {
 		return nil, err
 	}
 	if err := l.sandbox.WriteFiles(files); err != nil {
-		return nil, err
-	}
-	if err := l.attach(ctx, files); err != nil {
 		return nil, err
 	}
 	if len(l.spec.command) == 0 {
@@ -79,10 +89,14 @@ func (l *launcher) make(ctx context.Context) (*sandbox.Process, error) {
 	return p, commandError(err)
 }
 
-// attach asks the agent, and writes the addresses that it gave into hosts.
-func (l *launcher) attach(ctx context.Context, files sandbox.Files) error {
+// attach asks the agent, and returns the interfaces in the sandbox's network
+// namespace: those of another container if it is shared.
+func (l *launcher) attach(ctx context.Context) ([]*ovlv1.Interface, error) {
+	if l.spec.mode != "" {
+		return l.agent.sharedInterfaces(ctx, l.spec.mode)
+	}
 	if len(l.spec.interfaces) == 0 {
-		return nil
+		return nil, nil
 	}
 	l.attached = true // even if the answer is lost: the agent may have done it
 	a, err := l.agent.attachments().Attach(ctx, &ovlv1.AttachRequest{
@@ -91,58 +105,10 @@ func (l *launcher) attach(ctx context.Context, files sandbox.Files) error {
 		Netns:      l.sandbox.NetNS(),
 		Hostname:   l.spec.hostname,
 		Interfaces: l.spec.interfaces,
+		Ports:      l.spec.ports,
 		Labels:     l.spec.labels,
 	})
-	if err != nil {
-		return l.agent.explain("attach", err)
-	}
-	own, err := ownHosts(a, l.names())
-	if err != nil {
-		return err
-	}
-	files.Hosts = append(own, files.Hosts...)
-	files.Resolv, err = l.spec.resolv(files.Resolv, a.GetInterfaces())
-	if err != nil {
-		return err
-	}
-	return l.sandbox.WriteFiles(files)
-}
-
-// names are the sandbox's own, the canonical one first (gethostname(2) users
-// such as hostname -f take it).
-func (l *launcher) names() []string {
-	if l.spec.hostname == l.spec.name {
-		return []string{l.spec.name}
-	}
-	return []string{l.spec.hostname, l.spec.name}
-}
-
-func ownHosts(a *ovlv1.Attachment, names []string) ([]sandbox.HostLine, error) {
-	var lines []sandbox.HostLine
-	for _, i := range a.GetInterfaces() {
-		for _, s := range i.GetAddresses() {
-			p, err := netip.ParsePrefix(s)
-			if err != nil {
-				return nil, fmt.Errorf("read the agent's answer: address %q: %w", s, err)
-			}
-			lines = append(lines, sandbox.HostLine{Addr: p.Addr(), Names: names})
-		}
-	}
-	return lines, nil
-}
-
-func (l *launcher) files() (sandbox.Files, error) {
-	r, err := sandbox.HostResolv()
-	if err != nil {
-		return sandbox.Files{}, err
-	}
-	if len(l.spec.servers) > 0 {
-		r.Servers = l.spec.servers
-	}
-	if len(l.spec.search) > 0 {
-		r.Search = l.spec.search
-	}
-	return sandbox.Files{Hostname: l.spec.hostname, Hosts: l.spec.hosts, Resolv: r}, nil
+	return a.GetInterfaces(), l.agent.explain("attach", err)
 }
 
 // undo takes back what was made, also when the time for making it is over.

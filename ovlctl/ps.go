@@ -77,7 +77,7 @@ func withSandboxes(paths sandbox.Paths, all []*ovlv1.Attachment, states map[stri
 		if err != nil {
 			continue // the states come from names that are valid
 		}
-		all = append(all, &ovlv1.Attachment{Id: n, Name: n, Netns: s.NetNS(), Created: timestamppb.New(st.Created)})
+		all = append(all, &ovlv1.Attachment{Id: n, Name: n, Netns: s.NetNS(), Mode: first(string(st.Mode), "none"), Created: timestamppb.New(st.Created)})
 	}
 	slices.SortFunc(all, func(a, b *ovlv1.Attachment) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return all
@@ -91,8 +91,9 @@ func psView(states map[string]sandbox.Status) view[*ovlv1.Attachment] {
 			{title: "NAME", cell: (*ovlv1.Attachment).GetName},
 			{title: "STATE", cell: func(a *ovlv1.Attachment) string { return phase(state(a)) }},
 			{title: "PID", cell: func(a *ovlv1.Attachment) string { return pid(state(a)) }},
-			{title: "NETWORKS", cell: eachInterface((*ovlv1.Interface).GetNetwork)},
+			{title: "NETWORKS", cell: networksOrMode},
 			{title: "ADDRESSES", cell: eachInterface(func(i *ovlv1.Interface) string { return list(i.GetAddresses()) })},
+			{title: "PORTS", cell: portCell},
 			{title: "COMMAND", cell: func(a *ovlv1.Attachment) string { return strings.Join(state(a).Command, " ") }},
 			{title: "MAC", wide: true, cell: eachInterface((*ovlv1.Interface).GetMac)},
 			{title: "HOST-LINK", wide: true, cell: eachInterface((*ovlv1.Interface).GetHostLink)},
@@ -103,6 +104,11 @@ func psView(states map[string]sandbox.Status) view[*ovlv1.Attachment] {
 			{title: "LABELS", wide: true, cell: func(a *ovlv1.Attachment) string { return labels(a.GetLabels()) }},
 		},
 	}
+}
+
+// networksOrMode are the networks that a container is on, or why it is on none.
+func networksOrMode(a *ovlv1.Attachment) string {
+	return first(eachInterface((*ovlv1.Interface).GetNetwork)(a), a.GetMode(), "none")
 }
 
 // phase is the state of a sandbox; that of another runtime's container is not

@@ -17,8 +17,8 @@ func newRmCommand(o *options) *cobra.Command {
 		Use:   "rm [-f] NAME...",
 		Short: "Remove sandboxes",
 		Long: `Removes sandboxes: detaches them, gives their addresses back, and removes their
-namespaces and files. One in which something runs is refused unless -f says to
-kill it.`,
+namespaces and files. One in which something runs, or whose network another
+sandbox shares, is refused unless -f says to kill what runs in it.`,
 		Example:           "  ovlctl rm web\n  ovlctl rm -f web db",
 		Args:              atLeastOne("NAME"),
 		ValidArgsFunction: o.completeMany(sandboxNames),
@@ -47,8 +47,14 @@ func (o *options) remove(ctx context.Context, name string, force bool) error {
 		if !s.Exists() {
 			return cl.absent(ctx, name)
 		}
+		if err := notShared(s, force); err != nil {
+			return err
+		}
 		if err := stop(ctx, s, force); err != nil {
 			return err
+		}
+		if mode, _, err := s.Kept(); err == nil && mode != "" {
+			return s.Remove() // the agent never heard of it
 		}
 		// Also of one that was on no network: the attachment may be a leftover.
 		err := cl.detach(ctx, name)
@@ -70,6 +76,22 @@ func (c *client) absent(ctx context.Context, name string) error {
 		return codef(exitConflict, "remove sandbox %s: it is a container of another runtime, which removes it", name)
 	}
 	return codef(exitNotFound, "remove sandbox %s: there is none on this host; see ovlctl ps", name)
+}
+
+// notShared refuses to take away the network of other sandboxes. By force it is
+// theirs to see that they have none.
+func notShared(s sandbox.Sandbox, force bool) error {
+	if force {
+		return nil
+	}
+	sharing, err := s.Sharing()
+	if err != nil {
+		return err
+	}
+	if len(sharing) > 0 {
+		return codef(exitConflict, "remove sandbox %s: %s shares its network; remove that first, or say -f", s.Name, sharing[0])
+	}
+	return nil
 }
 
 func stop(ctx context.Context, s sandbox.Sandbox, force bool) error {

@@ -52,6 +52,7 @@ func newRootCommand(o *options) *cobra.Command {
 		newNetworkCommand(o), newHostCommand(o), newSubnetCommand(o), newEndpointCommand(o), newStatusCommand(o))
 	addCommands(root, groupLocal,
 		newRunCommand(o), newExecCommand(o), newPsCommand(o), newLogsCommand(o), newRmCommand(o),
+		newConnectCommand(o), newDisconnectCommand(o),
 		newAgentCommand(o), newWhoisCommand(o))
 	addCommands(root, groupOther, newVersionCommand(o), newContextCommand(o))
 	addCommands(root, groupOther, newLabCommand(o))

@@ -17,6 +17,7 @@ type runFlags struct {
 	name, hostname, mac             string
 	networks, ips, aliases          []string
 	dns, search, hosts, ports, tags []string
+	dnsOptions                      []string
 }
 
 // runSpec is what they mean.
@@ -24,11 +25,14 @@ type runSpec struct {
 	name, hostname string
 	detach, remove bool
 	command        []string
-	interfaces     []*ovlv1.InterfaceRequest // none: --network none
+	mode           sandbox.Mode              // whose network namespace it has
+	interfaces     []*ovlv1.InterfaceRequest // none: --network none, or another mode
+	ports          []*ovlv1.Port
 	labels         map[string]string
-	hosts          []sandbox.HostLine
+	hosts          []sandbox.HostLine // without an address: host-gateway
 	servers        []netip.Addr
 	search         []string
+	options        []string
 }
 
 func (f *runFlags) register(c *cobra.Command, o *options) {
@@ -37,14 +41,15 @@ func (f *runFlags) register(c *cobra.Command, o *options) {
 	fl.BoolVarP(&f.detach, "detach", "d", false, "run in the background, with a log; see ovlctl logs")
 	fl.BoolVar(&f.remove, "rm", false, "remove the sandbox when its command has ended")
 	fl.StringVar(&f.name, "name", "", "name of the sandbox, by which others reach it")
-	fl.StringArrayVar(&f.networks, "network", nil, "network to attach to, or none")
+	fl.StringArrayVar(&f.networks, "network", nil, "network to attach to, or none, host, container:OTHER; NETWORK,ip=A,mac=M,alias=N for this one alone")
 	fl.StringArrayVar(&f.ips, "ip", nil, "address wanted on the first network, one of each family at most")
 	fl.StringVar(&f.mac, "mac", "", "MAC wanted on the first network")
 	fl.StringVar(&f.hostname, "hostname", "", "hostname inside (the name)")
 	fl.StringArrayVar(&f.aliases, "alias", nil, "another name on its networks")
 	fl.StringArrayVar(&f.dns, "dns", nil, "address of a resolver (those of the host)")
 	fl.StringArrayVar(&f.search, "dns-search", nil, "domain to look names up in")
-	fl.StringArrayVar(&f.hosts, "add-host", nil, "line of /etc/hosts, NAME:IP")
+	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "option of the resolver, such as ndots:2")
+	fl.StringArrayVar(&f.hosts, "add-host", nil, "line of /etc/hosts, NAME:IP; the IP host-gateway is the way to this host")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the host, [HOSTIP:]HOSTPORT:PORT[/tcp|udp]")
 	fl.StringArrayVar(&f.tags, "label", nil, "label, KEY=VALUE")
 	completeFlag(c, "network", o.live(networkNames))
@@ -68,11 +73,8 @@ func (f *runFlags) spec(command []string) (runSpec, error) {
 	if f.detach && len(command) == 0 {
 		r.detach = false // it just stays, in the background or not
 	}
-	if len(f.ports) > 0 {
-		return r, usagef("--publish %s: publishing ports is not available in this version", f.ports[0])
-	}
 	var err error
-	for _, step := range []func(*runSpec) error{f.addInterfaces, f.addHosts, f.addResolvers} {
+	for _, step := range []func(*runSpec) error{f.addInterfaces, f.addPorts, f.addHosts, f.addResolvers} {
 		if err := step(&r); err != nil {
 			return r, err
 		}
@@ -81,57 +83,23 @@ func (f *runFlags) spec(command []string) (runSpec, error) {
 	return r, err
 }
 
-func (f *runFlags) addInterfaces(r *runSpec) error {
-	if len(f.networks) == 0 {
-		return usagef("run: --network is missing; see ovlctl network ls")
-	}
-	for _, n := range f.networks {
-		switch {
-		case n == "none" && len(f.networks) == 1:
-			if len(f.ips) > 0 || f.mac != "" || len(f.aliases) > 0 {
-				return usagef("--network none: there is no interface for --ip, --mac or --alias")
-			}
-			return nil
-		case n == "none":
-			return usagef("--network none: it does not go with other networks")
-		case n == "host" || strings.HasPrefix(n, "container:"):
-			return usagef("--network %s: not available in this version", n)
-		}
-		if err := cluster.CheckName(n); err != nil {
-			return usagef("--network: %w", err)
-		}
-		r.interfaces = append(r.interfaces, &ovlv1.InterfaceRequest{Network: n, Aliases: f.aliases})
-	}
-	for _, a := range f.ips {
-		ip, err := netip.ParseAddr(a)
-		if err != nil || ip.Zone() != "" {
-			return usagef("--ip %q: want an address such as 10.64.3.2", a)
-		}
-		r.interfaces[0].Addresses = append(r.interfaces[0].Addresses, ip.Unmap().String())
-	}
-	if f.mac != "" {
-		m, err := cluster.ParseMAC(strings.ToLower(f.mac))
-		if err != nil || m.IsZero() || m[0]&1 != 0 {
-			return usagef("--mac %q: want a unicast address such as 02:4a:00:00:00:01", f.mac)
-		}
-		r.interfaces[0].Mac = m.String()
-	}
-	for _, a := range f.aliases {
-		if err := cluster.CheckName(a); err != nil {
-			return usagef("--alias: %w", err)
-		}
-	}
-	return nil
-}
-
 func (f *runFlags) addHosts(r *runSpec) error {
 	for _, h := range f.hosts {
 		name, addr, _ := strings.Cut(h, ":")
-		ip, err := netip.ParseAddr(strings.Trim(addr, "[]"))
-		if err != nil || checkHostname(name) != nil {
+		if checkHostname(name) != nil {
 			return usagef("--add-host %q: want NAME:IP", h)
 		}
-		r.hosts = append(r.hosts, sandbox.HostLine{Addr: ip, Names: []string{name}})
+		line := sandbox.HostLine{Names: []string{name}}
+		if addr == "host-gateway" {
+			if r.mode == "" && len(r.interfaces) == 0 {
+				return usagef("--add-host %s: with --network none there is no way to the host", h)
+			}
+		} else if ip, err := netip.ParseAddr(strings.Trim(addr, "[]")); err == nil {
+			line.Addr = ip
+		} else {
+			return usagef("--add-host %q: want NAME:IP", h)
+		}
+		r.hosts = append(r.hosts, line)
 	}
 	return nil
 }
@@ -148,6 +116,12 @@ func (f *runFlags) addResolvers(r *runSpec) error {
 		if checkHostname(d) != nil {
 			return usagef("--dns-search %q: want a domain", d)
 		}
+	}
+	for _, o := range f.dnsOptions {
+		if !isResolvOption(o) {
+			return usagef("--dns-option %q: want an option of resolv.conf(5), such as ndots:2", o)
+		}
+		r.options = append(r.options, o)
 	}
 	return nil
 }

@@ -18,8 +18,8 @@ type Files struct {
 
 // HostLine is a line of /etc/hosts.
 type HostLine struct {
-	Addr  netip.Addr
-	Names []string
+	Addr  netip.Addr `json:"addr"`
+	Names []string   `json:"names"`
 }
 
 // etcMark is the first line of our hosts files. It tells our directories under
@@ -51,6 +51,33 @@ func (s Sandbox) WriteFiles(f Files) error {
 		}
 	}
 	return nil
+}
+
+// UpdateFiles writes hosts and resolv.conf anew where the commands that run in
+// the sandbox have them: in place, as those see the file and not its name. A
+// reader may for a moment see the old end behind the new beginning.
+func (s Sandbox) UpdateFiles(f Files) error {
+	for name, text := range map[string]string{"hosts": f.hosts(), "resolv.conf": f.Resolv.String()} {
+		if err := overwrite(filepath.Join(s.etc(), name), []byte(text)); err != nil {
+			return fmt.Errorf("update files of sandbox %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+func overwrite(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(text, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(text)))
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // ownsEtc reports whether the sandbox's directory under /etc/netns is ours: it

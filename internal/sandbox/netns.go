@@ -18,7 +18,23 @@ const threadNetNS = "/proc/thread-self/ns/net"
 // Create makes the sandbox: its directories and its network namespace, with
 // the loopback up and nothing else in it. The error wraps [ErrExists] if the
 // name is in use. After any error nothing is left.
-func (s Sandbox) Create() (err error) {
+func (s Sandbox) Create() error { return s.create("", makeNetNS) }
+
+// Join makes the sandbox as [Sandbox.Create] does, but in the network namespace at
+// netns, which it shares with whoever has that. It is mounted under the
+// sandbox's name too, so that ip netns exec works as on any other; it ends with
+// the last that has it.
+func (s Sandbox) Join(mode Mode, netns string) error {
+	return s.create(mode, func(path string) error {
+		if !isNamespace(netns) {
+			return fmt.Errorf("%s: no network namespace is there", netns)
+		}
+		return mountNetNS(path, netns)
+	})
+}
+
+// create makes the sandbox; place makes its network namespace at a path.
+func (s Sandbox) create(mode Mode, place func(path string) error) (err error) {
 	if err := s.Free(); err != nil {
 		return fmt.Errorf("create sandbox %s: %w", s.Name, err)
 	}
@@ -37,13 +53,13 @@ func (s Sandbox) Create() (err error) {
 			_ = os.RemoveAll(s.dir())
 		}
 	}()
-	if err := s.record(func(st *state) { st.Created = time.Now().UTC() }); err != nil {
+	if err := s.record(func(st *state) { st.Created, st.Mode = time.Now().UTC(), mode }); err != nil {
 		return err
 	}
 	if err := shareNetNSDir(s.paths.NetNS); err != nil {
 		return fmt.Errorf("create sandbox %s: %w", s.Name, err)
 	}
-	if err := makeNetNS(s.NetNS()); err != nil {
+	if err := place(s.NetNS()); err != nil {
 		return fmt.Errorf("create sandbox %s: %w", s.Name, err)
 	}
 	return nil
@@ -88,6 +104,18 @@ func lockDir(dir string) (unlock func(), err error) {
 
 // makeNetNS makes a network namespace and mounts it on a new file at path.
 func makeNetNS(path string) error {
+	return onNewFile(path, func() error { return onThread(func() error { return mountNewNetNS(path) }) })
+}
+
+// mountNetNS mounts the namespace at netns on a new file at path.
+func mountNetNS(path, netns string) error {
+	return onNewFile(path, func() error {
+		return wrap("mount "+netns+" on "+path, unix.Mount(netns, path, "none", unix.MS_BIND, ""))
+	})
+}
+
+// onNewFile makes an empty file at path for mount to mount on.
+func onNewFile(path string, mount func() error) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s: %w", path, ErrExists)
@@ -96,7 +124,7 @@ func makeNetNS(path string) error {
 		return err
 	}
 	_ = f.Close()
-	if err := onThread(func() error { return mountNewNetNS(path) }); err != nil {
+	if err := mount(); err != nil {
 		_ = os.Remove(path)
 		return err
 	}

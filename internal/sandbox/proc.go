@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -83,9 +84,12 @@ func (s Sandbox) Processes() ([]int, error) {
 
 // membership tells which processes are in the sandbox.
 type membership struct {
-	net   nsID // that of the sandbox; zero if it is gone
-	mount nsID // our own
-	main  state
+	shares bool // somebody else's network namespace, so that it proves nothing
+	net    nsID // that of the sandbox; zero if it is gone
+	mount  nsID // our own
+	main   state
+	marks  map[nsID]bool // files of the sandbox
+	others map[nsID]bool // files of the other sandboxes: they may be in its network namespace
 }
 
 func (s Sandbox) membership() (membership, error) {
@@ -93,7 +97,7 @@ func (s Sandbox) membership() (membership, error) {
 	if err != nil {
 		return membership{}, err
 	}
-	m := membership{main: st}
+	m := membership{main: st, shares: st.Mode != "", marks: s.marks(), others: map[nsID]bool{}}
 	if isNamespace(s.NetNS()) {
 		if m.net, err = namespaceID(s.NetNS()); err != nil {
 			return membership{}, fmt.Errorf("find processes of sandbox %s: %w", s.Name, err)
@@ -101,6 +105,15 @@ func (s Sandbox) membership() (membership, error) {
 	}
 	if m.mount, err = namespaceID("/proc/self/ns/mnt"); err != nil {
 		return membership{}, fmt.Errorf("find processes of sandbox %s: %w", s.Name, err)
+	}
+	names, err := s.paths.List()
+	if err != nil {
+		return membership{}, err
+	}
+	for _, name := range names {
+		if name != s.Name {
+			maps.Copy(m.others, Sandbox{Name: name, paths: s.paths}.marks())
+		}
 	}
 	return m, nil
 }
@@ -111,11 +124,28 @@ func (m membership) holds(pid int) bool {
 	if pid == m.main.PID && m.main.alive() {
 		return true
 	}
-	dir := filepath.Join("/proc", strconv.Itoa(pid), "ns")
-	net, err := namespaceID(filepath.Join(dir, "net"))
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	net, err := namespaceID(filepath.Join(dir, "ns/net"))
 	if err != nil || m.net == (nsID{}) || net != m.net {
 		return false
 	}
-	mount, err := namespaceID(filepath.Join(dir, "mnt"))
-	return err == nil && mount != m.mount
+	mount, err := namespaceID(filepath.Join(dir, "ns/mnt"))
+	if err != nil || mount == m.mount {
+		return false
+	}
+	if m.shares {
+		return marked(dir, m.marks)
+	}
+	return !marked(dir, m.others)
+}
+
+// marked reports whether the process of that directory in /proc sees one of the
+// files in /etc.
+func marked(dir string, files map[nsID]bool) bool {
+	for _, name := range markFiles {
+		if id, err := namespaceID(filepath.Join(dir, "root/etc", name)); err == nil && files[id] {
+			return true
+		}
+	}
+	return false
 }

@@ -32,6 +32,19 @@ const (
 // stub on 127.0.0.53, which a sandbox cannot reach.
 var hostResolvPaths = []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}
 
+// FullHostResolv returns the host's resolvers, those on its loopback included:
+// for a sandbox in the host's network namespace.
+func FullHostResolv() (Resolv, error) {
+	b, err := readBounded(hostResolvPaths[0], maxResolv)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Resolv{}, nil
+	}
+	if err != nil {
+		return Resolv{}, fmt.Errorf("read resolvers of the host: %w", err)
+	}
+	return ParseResolv(string(b)), nil
+}
+
 // HostResolv returns the host's resolvers as far as a sandbox can reach them:
 // servers on the loopback are left out. A host without any gives none.
 func HostResolv() (Resolv, error) {

@@ -11,6 +11,8 @@ import (
 
 // state is what is kept of a sandbox, in a file beside its log.
 type state struct {
+	Mode     Mode      `json:"mode,omitempty"`
+	Wish     Wish      `json:"wish,omitzero"`
 	Command  []string  `json:"command,omitempty"`
 	PID      int       `json:"pid,omitempty"`
 	Start    uint64    `json:"start,omitempty"` // of the process, in clock ticks since boot: with it a PID is unique
@@ -41,6 +43,7 @@ type Status struct {
 	PID      int // while it runs
 	ExitCode *int
 	Created  time.Time
+	Mode     Mode
 }
 
 // Status returns what is known of the sandbox. The exit code of a detached
@@ -50,7 +53,7 @@ func (s Sandbox) Status() (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	out := Status{Phase: Idle, Command: st.Command, Created: st.Created}
+	out := Status{Phase: Idle, Command: st.Command, Created: st.Created, Mode: st.Mode}
 	switch {
 	case !isNamespace(s.NetNS()):
 		out.Phase = Gone
