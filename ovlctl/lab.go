@@ -222,7 +222,7 @@ func newLabDown(o *options) *cobra.Command {
 func newLabEcho() *cobra.Command {
 	return &cobra.Command{
 		Use:               "echo [ADDRESS]:PORT",
-		Short:             "Answer each TCP connection with the address that it comes from",
+		Short:             "Answer each TCP connection and UDP datagram with the address that it comes from",
 		Example:           "  ovlctl run -d --name echo --network blue -- ovlctl lab echo :7777",
 		Args:              exactly("[ADDRESS]:PORT"),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -231,7 +231,8 @@ func newLabEcho() *cobra.Command {
 }
 
 func newLabAsk(o *options) *cobra.Command {
-	return &cobra.Command{
+	var udp bool
+	c := &cobra.Command{
 		Use:               "ask HOST:PORT",
 		Short:             "Ask an echo which address it sees; outside has one on port " + strconv.Itoa(lab.EchoPort),
 		Example:           "  ovlctl exec web -- ovlctl lab ask 192.168.77.254:7777",
@@ -240,7 +241,11 @@ func newLabAsk(o *options) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := o.deadline(c.Context())
 			defer cancel()
-			seen, err := lab.AskEcho(ctx, args[0])
+			network := "tcp"
+			if udp {
+				network = "udp"
+			}
+			seen, err := lab.AskEcho(ctx, network, args[0])
 			if err != nil {
 				return err
 			}
@@ -248,6 +253,8 @@ func newLabAsk(o *options) *cobra.Command {
 			return err
 		},
 	}
+	c.Flags().BoolVar(&udp, "udp", false, "ask over UDP")
+	return c
 }
 
 // newLabProcess is the main function of one of a lab's own processes. It reads

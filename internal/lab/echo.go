@@ -11,15 +11,25 @@ import (
 	"time"
 )
 
-// ServeEcho answers every TCP connection to address (":7777", "10.0.0.1:7777")
-// with the address that it comes from, until ctx ends. It is how a lab shows
-// whether somebody's address was translated on the way.
+// ServeEcho answers every TCP connection and every UDP datagram to address
+// (":7777", "10.0.0.1:7777") with the address that it comes from, until ctx
+// ends. It is how a lab shows whether somebody's address was translated on the
+// way.
 func ServeEcho(ctx context.Context, address string) error {
 	l, err := listenEcho(ctx, address)
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	u, err := new(net.ListenConfig).ListenPacket(ctx, "udp", address)
+	if err != nil {
+		_ = l.Close()
+		return fmt.Errorf("listen on %s: %w", address, err)
+	}
+	go echoPackets(u)
+	stop := context.AfterFunc(ctx, func() {
+		_ = u.Close()
+		_ = l.Close()
+	})
 	defer stop()
 	if err := serveEcho(l); ctx.Err() == nil {
 		return err
@@ -51,8 +61,25 @@ func serveEcho(l net.Listener) error {
 	}
 }
 
-// AskEcho asks the echo at address, HOST:PORT, which address it sees.
-func AskEcho(ctx context.Context, address string) (netip.Addr, error) {
+// echoPackets answers until u is closed.
+func echoPackets(u net.PacketConn) {
+	for {
+		_, from, err := u.ReadFrom(make([]byte, 1))
+		if err != nil {
+			return
+		}
+		if p, err := netip.ParseAddrPort(from.String()); err == nil {
+			_, _ = u.WriteTo([]byte(p.Addr().Unmap().String()), from)
+		}
+	}
+}
+
+// AskEcho asks the echo at address, HOST:PORT, over network, tcp or udp, which
+// address it sees.
+func AskEcho(ctx context.Context, network, address string) (netip.Addr, error) {
+	if network == "udp" {
+		return askPacket(ctx, address)
+	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, err)
@@ -65,6 +92,31 @@ func AskEcho(ctx context.Context, address string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, err)
 	}
+	return parseSeen(address, answer)
+}
+
+// askPacket sends one datagram: where an answer may be lost, ask again.
+func askPacket(ctx context.Context, address string) (netip.Addr, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "udp", address)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, err)
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	if _, err := conn.Write([]byte("?")); err != nil {
+		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, err)
+	}
+	answer := make([]byte, 64)
+	n, err := conn.Read(answer)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, err)
+	}
+	return parseSeen(address, answer[:n])
+}
+
+func parseSeen(address string, answer []byte) (netip.Addr, error) {
 	seen, err := netip.ParseAddr(strings.TrimSpace(string(answer)))
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("ask %s: %w", address, errors.Join(errors.New("it is no echo of a lab"), err))
