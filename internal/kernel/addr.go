@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -13,7 +14,7 @@ import (
 // the kernel makes by itself, are no rows but on a bridge: there it is kept from
 // that (see quiet), and a network needs one of a known kind.
 func (o *observation) readAddrs(facts *factsMaker) error {
-	return o.space.conn.dump(unix.RTM_GETADDR, request(0, 0).put(make([]byte, unix.SizeofIfAddrmsg)...), func(body []byte) {
+	return o.space.conn.do(dump(unix.RTM_GETADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC)), func(body []byte) {
 		index, p, ok := decodeAddr(body)
 		if !ok {
 			return
@@ -35,20 +36,21 @@ func decodeAddr(body []byte) (index int32, p netip.Prefix, ok bool) {
 	if len(body) < unix.SizeofIfAddrmsg {
 		return 0, p, false
 	}
+	h := nl.DeserializeIfAddrmsg(body)
 	var local, address netip.Addr
-	eachAttr(body[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) {
-		switch typ {
+	for _, a := range attrs(body[unix.SizeofIfAddrmsg:]) {
+		switch a.Attr.Type {
 		case unix.IFA_LOCAL:
-			local = addr(v)
+			local = addr(a.Value)
 		case unix.IFA_ADDRESS:
-			address = addr(v)
+			address = addr(a.Value)
 		}
-	})
+	}
 	if !local.IsValid() {
 		local = address
 	}
-	p = netip.PrefixFrom(local, int(body[1]))
-	return int32(u32(body[4:])), p, p.IsValid()
+	p = netip.PrefixFrom(local, int(h.Prefixlen))
+	return int32(h.Index), p, p.IsValid()
 }
 
 func (s *space) applyAddr(verb dataplane.Verb, r dataplane.Addr) error {
@@ -59,21 +61,23 @@ func (s *space) applyAddr(verb dataplane.Verb, r dataplane.Addr) error {
 	return err
 }
 
-func addrMessage(verb dataplane.Verb, r dataplane.Addr, index int32) *message {
+func addrMessage(verb dataplane.Verb, r dataplane.Addr, index int32) *nl.NetlinkRequest {
 	typ, mode := unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE
 	if verb == dataplane.Delete {
 		typ, mode = unix.RTM_DELADDR, 0
 	}
 	a := r.Prefix.Addr()
-	m := request(typ, mode).put(familyOf(a), byte(r.Prefix.Bits()), 0, unix.RT_SCOPE_UNIVERSE).put32(uint32(index))
-	m.attr(unix.IFA_LOCAL, a.AsSlice())
-	m.attr(unix.IFA_ADDRESS, a.AsSlice())
+	h := nl.NewIfAddrmsg(int(familyOf(a)))
+	h.Prefixlen, h.Index = uint8(r.Prefix.Bits()), uint32(index)
+	m := change(typ, mode, h)
+	add(m, unix.IFA_LOCAL, a.AsSlice())
+	add(m, unix.IFA_ADDRESS, a.AsSlice())
 	if verb != dataplane.Delete {
 		flags := uint32(unix.IFA_F_NOPREFIXROUTE)
 		if a.Is6() {
 			flags |= unix.IFA_F_NODAD
 		}
-		m.attr32(unix.IFA_FLAGS, flags)
+		add(m, unix.IFA_FLAGS, nl.Uint32Attr(flags))
 	}
 	return m
 }

@@ -59,7 +59,7 @@ func TestDefaultRouteMovesWithoutAGap(t *testing.T) {
 	heard := h.monitorRoutes(t, ns)
 	settleTo(rows("eth1"))
 	out := heard()
-	for _, line := range strings.Split(out, "\n") {
+	for line := range strings.SplitSeq(out, "\n") {
 		if strings.HasPrefix(line, "Deleted default") {
 			t.Errorf("the kernel tells of %q", line)
 		}

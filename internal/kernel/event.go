@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -115,21 +116,13 @@ func (m *Monitor) neighTables(body []byte) dataplane.Tables {
 // forget drops the number of a namespace that has ended, since the kernel will
 // give it to another one.
 func (m *Monitor) forget(e event, scope dataplane.Scope) {
-	if len(e.body) < 4 {
-		return
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := nsidIn(e.body)
+	if ns, ok := m.ids[id]; ok {
+		scope.Add(ns, dataplane.NSTables)
+		delete(m.ids, id)
 	}
-	eachAttr(e.body[4:], func(typ uint16, v []byte) {
-		if typ != unix.NETNSA_NSID {
-			return
-		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		id := int32(u32(v))
-		if ns, ok := m.ids[id]; ok {
-			scope.Add(ns, dataplane.NSTables)
-			delete(m.ids, id)
-		}
-	})
 }
 
 // The message that ends each change of nf_tables, and its attribute that names
@@ -147,12 +140,12 @@ func (m *Monitor) firewallEvent(e event, scope dataplane.Scope) {
 		return
 	}
 	own := false
-	eachAttr(e.body[sizeofNfgenmsg:], func(typ uint16, v []byte) {
-		if typ == nftGenProcess && len(v) >= 4 {
+	for _, a := range attrs(e.body[sizeofNfgenmsg:]) {
+		if a.Attr.Type == nftGenProcess && len(a.Value) >= 4 {
 			// In network byte order, unlike rtnetlink.
-			own = m.kernel.firewall.started(int(v[0])<<24 | int(v[1])<<16 | int(v[2])<<8 | int(v[3]))
+			own = m.kernel.firewall.started(int(binary.BigEndian.Uint32(a.Value)))
 		}
-	})
+	}
 	if !own {
 		scope.Add(dataplane.Host, dataplane.Of(dataplane.TableChain, dataplane.TableJump))
 	}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -17,7 +18,7 @@ import (
 // each. A row has no room for these: such an entry is reported without a
 // destination, so that it differs from whatever is wanted.
 func (o *observation) readFDB() error {
-	return o.space.conn.dump(unix.RTM_GETNEIGH, ndHeader(request(0, 0), unix.AF_BRIDGE, 0, 0, 0), func(body []byte) {
+	return o.space.conn.do(dump(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: unix.AF_BRIDGE}), func(body []byte) {
 		n, ok := decodeNeigh(body)
 		if !ok || n.flags&unix.NTF_SELF == 0 || n.state&unix.NUD_PERMANENT == 0 || !n.dst.IsValid() {
 			return
@@ -39,14 +40,16 @@ func (o *observation) readFDB() error {
 // in drivers/net/vxlan/vxlan_core.c); a deletion that names none means all.
 func (s *space) applyFDB(verb dataplane.Verb, r dataplane.FDB) error {
 	err := s.onLink(r.Link, func(index int32) error {
+		to := netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index), Flags: unix.NTF_SELF}
 		if verb == dataplane.Delete {
-			m := ndHeader(request(unix.RTM_DELNEIGH, 0), unix.AF_BRIDGE, index, 0, unix.NTF_SELF)
-			m.attr(unix.NDA_LLADDR, r.MAC[:])
+			m := change(unix.RTM_DELNEIGH, 0, &to)
+			add(m, unix.NDA_LLADDR, r.MAC[:])
 			return s.conn.do(m, nil)
 		}
-		m := ndHeader(request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE), unix.AF_BRIDGE, index, unix.NUD_PERMANENT, unix.NTF_SELF)
-		m.attr(unix.NDA_LLADDR, r.MAC[:])
-		m.attr(unix.NDA_DST, r.Dst.AsSlice())
+		to.State = unix.NUD_PERMANENT
+		m := change(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &to)
+		add(m, unix.NDA_LLADDR, r.MAC[:])
+		add(m, unix.NDA_DST, r.Dst.AsSlice())
 		return s.conn.do(m, nil)
 	})
 	return unlessGone(verb, err)

@@ -227,7 +227,7 @@ func (h *host) Remove(t testing.TB, k dataplane.Key) {
 // moment after a link came up: the carrier, and the link-local address.
 func withoutCarrier(line string) string {
 	var kept []string
-	for _, word := range strings.Fields(line) {
+	for word := range strings.FieldsSeq(line) {
 		switch {
 		case word == "UP", word == "DOWN", word == "UNKNOWN", word == "LOWERLAYERDOWN", word == "linkdown", strings.HasPrefix(word, "fe80:"):
 		default:

@@ -1,11 +1,12 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -28,62 +29,28 @@ type linkInfo struct {
 	ours        bool
 }
 
+// decodeLink has the library decode a struct ifinfomsg with its attributes.
 func decodeLink(body []byte) (linkInfo, bool) {
-	l := linkInfo{peerNS: -1}
 	if len(body) < unix.SizeofIfInfomsg || body[0] != unix.AF_UNSPEC {
-		return l, false
+		return linkInfo{}, false
 	}
-	l.index, l.flags = int32(u32(body[4:])), u32(body[8:])
-	eachAttr(body[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
-		switch typ {
-		case unix.IFLA_IFNAME:
-			l.name = text(v)
-		case unix.IFLA_IFALIAS:
-			l.alias = text(v)
-		case unix.IFLA_ADDRESS:
-			if len(v) == len(l.mac) {
-				copy(l.mac[:], v)
-			}
-		case unix.IFLA_MTU:
-			l.mtu = int(u32(v))
-		case unix.IFLA_MASTER:
-			l.master = int32(u32(v))
-		case unix.IFLA_LINK:
-			l.peer = int32(u32(v))
-		case unix.IFLA_LINK_NETNSID:
-			l.peerNS = int32(u32(v))
-		case unix.IFLA_LINKINFO:
-			l.decodeInfo(v)
-		}
-	})
+	link, err := netlink.LinkDeserialize(nil, body)
+	if err != nil {
+		return linkInfo{}, false
+	}
+	a := link.Attrs()
+	l := linkInfo{
+		index: int32(a.Index), name: a.Name, alias: a.Alias, kind: link.Type(), mtu: a.MTU, flags: a.RawFlags,
+		master: int32(a.MasterIndex), peer: int32(a.ParentIndex), peerNS: int32(a.NetNsID),
+	}
+	if len(a.HardwareAddr) == len(l.mac) {
+		copy(l.mac[:], a.HardwareAddr)
+	}
+	if v, ok := link.(*netlink.Vxlan); ok {
+		l.vxlan = dataplane.VXLANAttrs{VNI: cluster.VNI(v.VxlanId), Port: uint16(v.Port), Local: addr(v.SrcAddr)}
+		l.learning = v.Learning
+	}
 	return l, l.index > 0 && l.name != ""
-}
-
-// decodeInfo decodes IFLA_LINKINFO: the kind comes before its data.
-func (l *linkInfo) decodeInfo(b []byte) {
-	eachAttr(b, func(typ uint16, v []byte) {
-		switch {
-		case typ == unix.IFLA_INFO_KIND:
-			l.kind = text(v)
-		case typ == unix.IFLA_INFO_DATA && l.kind == string(dataplane.VXLAN):
-			l.decodeVXLAN(v)
-		}
-	})
-}
-
-func (l *linkInfo) decodeVXLAN(b []byte) {
-	eachAttr(b, func(typ uint16, v []byte) {
-		switch typ {
-		case unix.IFLA_VXLAN_ID:
-			l.vxlan.VNI = cluster.VNI(u32(v))
-		case unix.IFLA_VXLAN_PORT:
-			l.vxlan.Port = be16(v)
-		case unix.IFLA_VXLAN_LOCAL, unix.IFLA_VXLAN_LOCAL6:
-			l.vxlan.Local = addr(v)
-		case unix.IFLA_VXLAN_LEARNING:
-			l.learning = len(v) > 0 && v[0] != 0
-		}
-	})
 }
 
 // linkRow returns the row of a link of ours. all may hold the links of its
@@ -123,16 +90,16 @@ func (s *space) linkByName(name string) (linkInfo, error) {
 	if name == "" || len(name) >= unix.IFNAMSIZ {
 		return linkInfo{}, refusal(fmt.Sprintf("%q is no name of a link: want 1 to 15 bytes", name))
 	}
-	m := request(unix.RTM_GETLINK, 0).ifinfo(0, 0, 0)
-	m.attrText(unix.IFLA_IFNAME, name)
+	m := ask(unix.RTM_GETLINK, ifinfo(0))
+	add(m, unix.IFLA_IFNAME, nl.ZeroTerminated(name))
 	return s.getLink(m)
 }
 
 func (s *space) linkByIndex(index int32) (linkInfo, error) {
-	return s.getLink(request(unix.RTM_GETLINK, 0).ifinfo(index, 0, 0))
+	return s.getLink(ask(unix.RTM_GETLINK, ifinfo(index)))
 }
 
-func (s *space) getLink(m *message) (l linkInfo, err error) {
+func (s *space) getLink(m *nl.NetlinkRequest) (l linkInfo, err error) {
 	err = s.conn.do(m, func(body []byte) { l, _ = decodeLink(body) })
 	return l, err
 }
@@ -249,7 +216,7 @@ func (l *Linux) mayTake(s *space, have *linkInfo, r dataplane.Link) (bool, error
 
 func (s *space) deleteLink(l linkInfo) error {
 	delete(s.index, l.name)
-	err := s.conn.do(request(unix.RTM_DELLINK, 0).ifinfo(l.index, 0, 0), nil)
+	err := s.conn.do(change(unix.RTM_DELLINK, 0, ifinfo(l.index)), nil)
 	if errors.Is(err, unix.ENODEV) {
 		return nil
 	}
@@ -259,25 +226,25 @@ func (s *space) deleteLink(l linkInfo) error {
 // setLink gives a link the attributes of r that can change while it lives, all
 // in one message but the one that must come before the link is up.
 func (s *space) setLink(have linkInfo, r dataplane.Link) error {
-	up := uint32(0)
-	if r.Up {
-		up = unix.IFF_UP
-	}
 	if s.ns == dataplane.Host && have.alias == "" {
 		if err := s.quiet(have.index); err != nil {
 			return err
 		}
 	}
-	m := request(unix.RTM_NEWLINK, 0).ifinfo(have.index, up, unix.IFF_UP)
-	before := len(m.b)
+	h := ifinfo(have.index)
+	h.Change = unix.IFF_UP
+	if r.Up {
+		h.Flags = unix.IFF_UP
+	}
+	m := change(unix.RTM_NEWLINK, 0, h)
 	if have.mac != r.MAC {
-		m.attr(unix.IFLA_ADDRESS, r.MAC[:])
+		add(m, unix.IFLA_ADDRESS, r.MAC[:])
 	}
 	if have.mtu != r.MTU {
-		m.attr32(unix.IFLA_MTU, uint32(r.MTU))
+		add(m, unix.IFLA_MTU, nl.Uint32Attr(uint32(r.MTU)))
 	}
 	if have.alias != r.Alias {
-		m.attr(unix.IFLA_IFALIAS, []byte(r.Alias))
+		add(m, unix.IFLA_IFALIAS, []byte(r.Alias))
 	}
 	master := int32(0)
 	if r.Master != "" {
@@ -288,9 +255,9 @@ func (s *space) setLink(have linkInfo, r dataplane.Link) error {
 		master = l.index
 	}
 	if have.master != master {
-		m.attr32(unix.IFLA_MASTER, uint32(master))
+		add(m, unix.IFLA_MASTER, nl.Uint32Attr(uint32(master)))
 	}
-	if len(m.b) > before || have.flags&unix.IFF_UP != up {
+	if len(m.Data) > 1 || have.flags&unix.IFF_UP != h.Flags {
 		if err := s.conn.do(m, nil); err != nil {
 			return err
 		}
@@ -308,10 +275,10 @@ const in6AddrGenModeNone = 1
 // its own making, and so from soliciting routers and reporting multicast
 // groups on it. A kernel without IPv6 has nothing to be kept from.
 func (s *space) quiet(index int32) error {
-	m := request(unix.RTM_NEWLINK, 0).ifinfo(index, 0, 0)
-	m.nest(unix.IFLA_AF_SPEC, func() {
-		m.nest(unix.AF_INET6, func() { m.attr8(unix.IFLA_INET6_ADDR_GEN_MODE, in6AddrGenModeNone) })
-	})
+	m := change(unix.RTM_NEWLINK, 0, ifinfo(index))
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(unix.IFLA_INET6_ADDR_GEN_MODE, nl.Uint8Attr(in6AddrGenModeNone))
+	m.AddData(spec)
 	err := s.conn.do(m, nil)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
@@ -320,16 +287,19 @@ func (s *space) quiet(index int32) error {
 }
 
 func (s *space) stopLearning(index int32) error {
-	m := request(unix.RTM_NEWLINK, 0).ifinfo(index, 0, 0)
-	m.nest(unix.IFLA_LINKINFO, func() {
-		m.attrText(unix.IFLA_INFO_KIND, string(dataplane.VXLAN))
-		m.nest(unix.IFLA_INFO_DATA, func() { m.attr8(unix.IFLA_VXLAN_LEARNING, 0) })
-	})
+	m := change(unix.RTM_NEWLINK, 0, ifinfo(index))
+	addInfo(m, dataplane.VXLAN).AddRtAttr(unix.IFLA_VXLAN_LEARNING, nl.Uint8Attr(0))
 	return s.conn.do(m, nil)
 }
 
-// bigEndian16 is a port as the kernel wants it.
-func bigEndian16(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
+// addInfo appends what is particular to a kind of link, and returns the
+// attribute that holds it.
+func addInfo(m *nl.NetlinkRequest, kind dataplane.LinkKind) *nl.RtAttr {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(unix.IFLA_INFO_KIND, nl.ZeroTerminated(string(kind)))
+	m.AddData(info)
+	return info.AddRtAttr(unix.IFLA_INFO_DATA, nil)
+}
 
 // localAttr is the attribute of a VXLAN device's source address.
 func localAttr(a netip.Addr) int {

@@ -3,13 +3,11 @@ package kernel
 import (
 	"errors"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
 )
-
-// vethInfoPeer is VETH_INFO_PEER of include/uapi/linux/veth.h.
-const vethInfoPeer = 1
 
 // makeLink makes a link that is not there. Its MAC is in the call that makes
 // it: udev gives a link whose MAC was left to chance one made from the machine's
@@ -28,10 +26,10 @@ func (l *Linux) makeLink(s *space, r dataplane.Link) error {
 	return refusal("a link of kind " + string(r.Kind) + " is none that we make")
 }
 
-func creation(r dataplane.Link) *message {
-	m := request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL).ifinfo(0, 0, 0)
-	m.attrText(unix.IFLA_IFNAME, r.Name)
-	m.attr(unix.IFLA_ADDRESS, r.MAC[:])
+func creation(r dataplane.Link) *nl.NetlinkRequest {
+	m := change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(0))
+	add(m, unix.IFLA_IFNAME, nl.ZeroTerminated(r.Name))
+	add(m, unix.IFLA_ADDRESS, r.MAC[:])
 	return m
 }
 
@@ -40,13 +38,9 @@ func creation(r dataplane.Link) *message {
 // (br_mtu_auto_adjust in net/bridge/br_if.c).
 func (s *space) makeBridge(r dataplane.Link) error {
 	m := creation(r)
-	m.nest(unix.IFLA_LINKINFO, func() {
-		m.attrText(unix.IFLA_INFO_KIND, string(dataplane.Bridge))
-		m.nest(unix.IFLA_INFO_DATA, func() {
-			m.attr32(unix.IFLA_BR_STP_STATE, 0)
-			m.attr8(unix.IFLA_BR_MCAST_SNOOPING, 0)
-		})
-	})
+	data := addInfo(m, dataplane.Bridge)
+	data.AddRtAttr(unix.IFLA_BR_STP_STATE, nl.Uint32Attr(0))
+	data.AddRtAttr(unix.IFLA_BR_MCAST_SNOOPING, nl.Uint8Attr(0))
 	return s.conn.do(m, nil)
 }
 
@@ -57,16 +51,12 @@ func (s *space) makeVXLAN(r dataplane.Link) error {
 		return refusal("a VXLAN device needs an identifier and a local address")
 	}
 	m := creation(r)
-	m.attr32(unix.IFLA_MTU, uint32(r.MTU))
-	m.nest(unix.IFLA_LINKINFO, func() {
-		m.attrText(unix.IFLA_INFO_KIND, string(dataplane.VXLAN))
-		m.nest(unix.IFLA_INFO_DATA, func() {
-			m.attr32(unix.IFLA_VXLAN_ID, uint32(r.VXLAN.VNI))
-			m.attr(localAttr(r.VXLAN.Local), r.VXLAN.Local.AsSlice())
-			m.attr(unix.IFLA_VXLAN_PORT, bigEndian16(r.VXLAN.Port))
-			m.attr8(unix.IFLA_VXLAN_LEARNING, 0)
-		})
-	})
+	add(m, unix.IFLA_MTU, nl.Uint32Attr(uint32(r.MTU)))
+	data := addInfo(m, dataplane.VXLAN)
+	data.AddRtAttr(unix.IFLA_VXLAN_ID, nl.Uint32Attr(uint32(r.VXLAN.VNI)))
+	data.AddRtAttr(localAttr(r.VXLAN.Local), r.VXLAN.Local.AsSlice())
+	data.AddRtAttr(unix.IFLA_VXLAN_PORT, nl.BEUint16Attr(r.VXLAN.Port))
+	data.AddRtAttr(unix.IFLA_VXLAN_LEARNING, nl.Uint8Attr(0))
 	return s.conn.do(m, nil)
 }
 
@@ -91,18 +81,12 @@ func (l *Linux) makeVeth(s *space, r dataplane.Link) error {
 	// that udev leaves alone.
 	host.MAC[0] ^= 0x40
 	m := creation(host)
-	m.attr32(unix.IFLA_MTU, uint32(r.MTU))
-	m.nest(unix.IFLA_LINKINFO, func() {
-		m.attrText(unix.IFLA_INFO_KIND, string(dataplane.Veth))
-		m.nest(unix.IFLA_INFO_DATA, func() {
-			m.nest(vethInfoPeer, func() {
-				m.ifinfo(0, 0, 0)
-				m.attrText(unix.IFLA_IFNAME, r.Name)
-				m.attr(unix.IFLA_ADDRESS, r.MAC[:])
-				m.attr32(unix.IFLA_MTU, uint32(r.MTU))
-				m.attr32(unix.IFLA_NET_NS_FD, uint32(s.file.Fd()))
-			})
-		})
-	})
+	add(m, unix.IFLA_MTU, nl.Uint32Attr(uint32(r.MTU)))
+	peer := addInfo(m, dataplane.Veth).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
+	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(r.Name))
+	peer.AddRtAttr(unix.IFLA_ADDRESS, r.MAC[:])
+	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(r.MTU)))
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(s.file.Fd())))
 	return l.host.conn.do(m, nil)
 }

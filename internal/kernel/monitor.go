@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -110,10 +111,7 @@ func (m *Monitor) number(ns dataplane.NS) (int32, error) {
 	if err != nil || id >= 0 {
 		return id, err
 	}
-	req := request(unix.RTM_NEWNSID, 0).put(unix.AF_UNSPEC, 0, 0, 0)
-	req.attr32(unix.NETNSA_NSID, ^uint32(0)) // any
-	req.attr32(unix.NETNSA_FD, uint32(f.Fd()))
-	if err := m.conn.do(req, nil); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := m.conn.number(f); err != nil && !errors.Is(err, unix.EEXIST) {
 		return 0, fmt.Errorf("number namespace: %w", err)
 	}
 	return m.conn.nsid(f)
@@ -188,21 +186,13 @@ func (m *Monitor) drain(fd int, buf, control []byte, take func(event, dataplane.
 			continue // not the kernel
 		}
 		nsid := nsidOf(control[:cn])
-		eachMessage(buf[:n], func(typ uint16, port uint32, body []byte) {
-			take(event{nsid, typ, port, body}, scope)
-		})
-	}
-}
-
-// eachMessage calls f with each netlink message in b.
-func eachMessage(b []byte, f func(typ uint16, port uint32, body []byte)) {
-	for len(b) >= unix.SizeofNlMsghdr {
-		n := int(native.Uint32(b))
-		if n < unix.SizeofNlMsghdr || n > len(b) {
-			return
+		messages, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return unix.ENOBUFS // never seen; as good as lost
 		}
-		f(native.Uint16(b[4:]), native.Uint32(b[12:]), b[unix.SizeofNlMsghdr:n])
-		b = b[min(align(n), len(b)):]
+		for _, msg := range messages {
+			take(event{nsid, msg.Header.Type, msg.Header.Pid, msg.Data}, scope)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -28,33 +29,26 @@ func decodeNeigh(body []byte) (n neighInfo, ok bool) {
 		return n, false
 	}
 	n.index, n.state, n.flags = int32(u32(body[4:])), u16(body[8:]), body[10]
-	eachAttr(body[unix.SizeofNdMsg:], func(typ uint16, v []byte) {
-		switch typ {
+	for _, a := range attrs(body[unix.SizeofNdMsg:]) {
+		switch a.Attr.Type {
 		case unix.NDA_DST:
-			n.dst = addr(v)
+			n.dst = addr(a.Value)
 		case unix.NDA_LLADDR:
-			if len(v) == len(n.mac) {
-				copy(n.mac[:], v)
+			if len(a.Value) == len(n.mac) {
+				copy(n.mac[:], a.Value)
 			}
 		case unix.NDA_PORT, unix.NDA_VNI, unix.NDA_IFINDEX:
 			n.odd = true
 		}
-	})
+	}
 	return n, true
-}
-
-// ndHeader is a struct ndmsg.
-func ndHeader(m *message, family byte, index int32, state uint16, flags byte) *message {
-	m.put(family, 0, 0, 0).put32(uint32(index))
-	m.b = native.AppendUint16(m.b, state)
-	return m.put(flags, 0)
 }
 
 // readNeighs reads the permanent neighbours of links of ours, of both families
 // at once. One that somebody else made there counts too: it is on a link of
 // ours, so that it has to go.
 func (o *observation) readNeighs() error {
-	return o.space.conn.dump(unix.RTM_GETNEIGH, ndHeader(request(0, 0), unix.AF_UNSPEC, 0, 0, 0), func(body []byte) {
+	return o.space.conn.do(dump(unix.RTM_GETNEIGH, &netlink.Ndmsg{}), func(body []byte) {
 		n, ok := decodeNeigh(body)
 		if !ok || n.state&unix.NUD_PERMANENT == 0 || !n.dst.IsValid() || body[0] == unix.AF_BRIDGE {
 			return
@@ -67,14 +61,16 @@ func (o *observation) readNeighs() error {
 
 func (s *space) applyNeigh(verb dataplane.Verb, r dataplane.Neigh) error {
 	err := s.onLink(r.Link, func(index int32) error {
+		to := netlink.Ndmsg{Family: familyOf(r.IP), Index: uint32(index)}
 		if verb == dataplane.Delete {
-			m := ndHeader(request(unix.RTM_DELNEIGH, 0), familyOf(r.IP), index, 0, 0)
-			m.attr(unix.NDA_DST, r.IP.AsSlice())
+			m := change(unix.RTM_DELNEIGH, 0, &to)
+			add(m, unix.NDA_DST, r.IP.AsSlice())
 			return s.conn.do(m, nil)
 		}
-		m := ndHeader(request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE), familyOf(r.IP), index, unix.NUD_PERMANENT, 0)
-		m.attr(unix.NDA_DST, r.IP.AsSlice())
-		m.attr(unix.NDA_LLADDR, r.MAC[:])
+		to.State = unix.NUD_PERMANENT
+		m := change(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &to)
+		add(m, unix.NDA_DST, r.IP.AsSlice())
+		add(m, unix.NDA_LLADDR, r.MAC[:])
 		return s.conn.do(m, nil)
 	})
 	return unlessGone(verb, err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -117,21 +118,32 @@ func within(ns *os.File, f func() error) error {
 // nsid returns the number by which the namespace of c knows the one of f, -1 if
 // it has none.
 func (c *conn) nsid(f *os.File) (int32, error) {
-	m := request(unix.RTM_GETNSID, 0).put(unix.AF_UNSPEC, 0, 0, 0)
-	m.attr32(unix.NETNSA_FD, uint32(f.Fd()))
+	m := ask(unix.RTM_GETNSID, nl.NewRtGenMsg())
+	add(m, unix.NETNSA_FD, nl.Uint32Attr(uint32(f.Fd())))
 	id := int32(-1)
-	err := c.do(m, func(body []byte) {
-		if len(body) < 4 {
-			return
-		}
-		eachAttr(body[4:], func(typ uint16, v []byte) {
-			if typ == unix.NETNSA_NSID {
-				id = int32(u32(v))
-			}
-		})
-	})
-	if err != nil {
+	if err := c.do(m, func(body []byte) { id = nsidIn(body) }); err != nil {
 		return -1, fmt.Errorf("read number of namespace: %w", err)
 	}
 	return id, nil
+}
+
+// number gives the namespace of f a number in the one of c.
+func (c *conn) number(f *os.File) error {
+	m := change(unix.RTM_NEWNSID, 0, nl.NewRtGenMsg())
+	add(m, unix.NETNSA_NSID, nl.Uint32Attr(^uint32(0))) // any
+	add(m, unix.NETNSA_FD, nl.Uint32Attr(uint32(f.Fd())))
+	return c.do(m, nil)
+}
+
+// nsidIn returns the number that a struct rtgenmsg tells of, -1 if none.
+func nsidIn(body []byte) int32 {
+	if len(body) < unix.NLMSG_ALIGNTO {
+		return -1
+	}
+	for _, a := range attrs(body[unix.NLMSG_ALIGNTO:]) {
+		if a.Attr.Type == unix.NETNSA_NSID {
+			return int32(u32(a.Value))
+		}
+	}
+	return -1
 }

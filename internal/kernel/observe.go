@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -80,11 +81,17 @@ func (o *observation) readHostOnly(ctx context.Context) error {
 	return nil
 }
 
+// skipStatistics is RTEXT_FILTER_SKIP_STATS of include/uapi/linux/rtnetlink.h:
+// counters are most of a link's message, and of the time to decode it.
+const skipStatistics = 1 << 3
+
 // readLinks reads all links, since the rows of other tables name theirs by
 // index, and remembers the indexes of ours.
 func (o *observation) readLinks() error {
 	o.links = map[int32]*linkInfo{}
-	err := o.space.conn.dump(unix.RTM_GETLINK, request(0, 0).ifinfo(0, 0, 0), func(body []byte) {
+	m := dump(unix.RTM_GETLINK, ifinfo(0))
+	add(m, unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStatistics))
+	err := o.space.conn.do(m, func(body []byte) {
 		if l, ok := decodeLink(body); ok {
 			o.links[l.index] = &l
 		}

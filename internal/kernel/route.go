@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -29,41 +30,41 @@ func decodeRoute(body []byte) (r routeInfo, ok bool) {
 	if len(body) < unix.SizeofRtMsg {
 		return r, false
 	}
-	family, bits := body[0], int(body[1])
-	r.table, r.protocol, r.kind = uint32(body[4]), body[5], body[7]
-	r.onlink = u32(body[8:])&unix.RTNH_F_ONLINK != 0
+	h := nl.DeserializeRtMsg(body)
+	r.table, r.protocol, r.kind = uint32(h.Table), h.Protocol, h.Type
+	r.onlink = h.Flags&unix.RTNH_F_ONLINK != 0
 	dst := netip.IPv4Unspecified()
-	switch family {
+	switch h.Family {
 	case unix.AF_INET:
 	case unix.AF_INET6:
 		dst = netip.IPv6Unspecified()
 	default:
 		return r, false // multicast routing and MPLS answer too
 	}
-	eachAttr(body[unix.SizeofRtMsg:], func(typ uint16, v []byte) {
-		switch typ {
+	for _, a := range attrs(body[unix.SizeofRtMsg:]) {
+		switch a.Attr.Type {
 		case unix.RTA_DST: // not there for a default route
-			dst = addr(v)
+			dst = addr(a.Value)
 		case unix.RTA_GATEWAY:
-			r.via = addr(v)
+			r.via = addr(a.Value)
 		case unix.RTA_VIA, rtaNHID:
 			r.multi = true
 		case unix.RTA_MULTIPATH:
 			r.multi = true
-			if len(v) >= unix.SizeofRtNexthop {
-				r.link = int32(u32(v[4:]))
+			if len(a.Value) >= unix.SizeofRtNexthop {
+				r.link = nl.DeserializeRtNexthop(a.Value).Ifindex
 			}
 		case unix.RTA_OIF:
-			r.link = int32(u32(v))
+			r.link = int32(u32(a.Value))
 		case unix.RTA_PREFSRC:
-			r.src = addr(v)
+			r.src = addr(a.Value)
 		case unix.RTA_PRIORITY:
-			r.metric = u32(v)
+			r.metric = u32(a.Value)
 		case unix.RTA_TABLE:
-			r.table = u32(v)
+			r.table = u32(a.Value)
 		}
-	})
-	r.dst = netip.PrefixFrom(dst, bits)
+	}
+	r.dst = netip.PrefixFrom(dst, int(h.Dst_len))
 	return r, r.dst.IsValid()
 }
 
@@ -86,8 +87,7 @@ func (o *observation) readRoutes(facts *factsMaker) error {
 	if o.tables.Has(dataplane.TableRoute) {
 		o.space.odd = map[dataplane.RouteKey]bool{}
 	}
-	m := request(0, 0).put(make([]byte, unix.SizeofRtMsg)...)
-	return o.space.conn.dump(unix.RTM_GETROUTE, m, func(body []byte) {
+	return o.space.conn.do(dump(unix.RTM_GETROUTE, &nl.RtMsg{}), func(body []byte) {
 		r, ok := decodeRoute(body)
 		if !ok || r.table != unix.RT_TABLE_MAIN {
 			return
@@ -122,16 +122,16 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 	if verb == dataplane.Delete {
 		return s.deleteRoutes(r.Dst)
 	}
-	add := func(mode int) error {
-		return s.onLink(r.Link, func(index int32) error { return s.conn.do(routeMessage(mode, r, index), nil) })
+	write := func(mode int) error {
+		return s.onLink(r.Link, func(index int32) error { return s.conn.do(newRoute(mode, r, index), nil) })
 	}
 	if verb == dataplane.Create {
-		if err := add(unix.NLM_F_CREATE | unix.NLM_F_EXCL); !errors.Is(err, unix.EEXIST) {
+		if err := write(unix.NLM_F_CREATE | unix.NLM_F_EXCL); !errors.Is(err, unix.EEXIST) {
 			return err
 		}
 	}
 	if s.replaceable(r) {
-		if err := add(unix.NLM_F_REPLACE); err == nil {
+		if err := write(unix.NLM_F_REPLACE); err == nil {
 			return nil
 		}
 	}
@@ -139,7 +139,7 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 	if err := s.deleteRoutes(r.Dst); err != nil {
 		return err
 	}
-	err := add(unix.NLM_F_CREATE | unix.NLM_F_EXCL)
+	err := write(unix.NLM_F_CREATE | unix.NLM_F_EXCL)
 	if errors.Is(err, unix.EEXIST) {
 		return refusal("a route of someone else to " + r.Dst.String() + " exists")
 	}
@@ -169,8 +169,8 @@ func (s *space) replaceable(r dataplane.Route) bool {
 // when the table was last read.
 func (s *space) hostRoute(dst netip.Prefix) (have routeInfo, ok bool) {
 	a := dst.Addr()
-	m := request(unix.RTM_GETROUTE, 0).put(familyOf(a), byte(a.BitLen()), 0, 0, 0, 0, 0, 0).put32(unix.RTM_F_FIB_MATCH)
-	m.attr(unix.RTA_DST, a.AsSlice())
+	m := ask(unix.RTM_GETROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyOf(a), Dst_len: uint8(a.BitLen()), Flags: unix.RTM_F_FIB_MATCH}})
+	add(m, unix.RTA_DST, a.AsSlice())
 	err := s.conn.do(m, func(body []byte) { have, ok = decodeRoute(body) })
 	return have, ok && err == nil
 }
@@ -181,8 +181,8 @@ func (s *space) hostRoute(dst netip.Prefix) (have routeInfo, ok bool) {
 // (ip_route_output_key_hash_rcu in net/ipv4/route.c).
 func (s *space) containerRoute(dst netip.Prefix) (have routeInfo, ok bool) {
 	n := 0
-	m := request(0, 0).put(familyOf(dst.Addr())).put(make([]byte, unix.SizeofRtMsg-1)...)
-	err := s.conn.dump(unix.RTM_GETROUTE, m, func(body []byte) {
+	m := dump(unix.RTM_GETROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyOf(dst.Addr())}})
+	err := s.conn.do(m, func(body []byte) {
 		r, valid := decodeRoute(body)
 		if valid && r.dst == dst && r.table == unix.RT_TABLE_MAIN && r.metric == defaultMetric(dst) {
 			have = r
@@ -195,7 +195,7 @@ func (s *space) containerRoute(dst netip.Prefix) (have routeInfo, ok bool) {
 // deleteRoutes deletes all routes of ours to dst: one, unless a hand added more.
 func (s *space) deleteRoutes(dst netip.Prefix) error {
 	for {
-		m := routeHeader(request(unix.RTM_DELROUTE, 0), dst, unix.RT_SCOPE_NOWHERE, 0)
+		m := routeMessage(unix.RTM_DELROUTE, 0, nl.NewRtDelMsg(), dst)
 		if err := s.conn.do(m, nil); errors.Is(err, unix.ESRCH) {
 			return nil
 		} else if err != nil {
@@ -204,35 +204,31 @@ func (s *space) deleteRoutes(dst netip.Prefix) error {
 	}
 }
 
-// routeHeader is a struct rtmsg of our protocol in the main table, with the
-// destination.
-func routeHeader(m *message, dst netip.Prefix, scope byte, flags uint32) *message {
-	kind := byte(unix.RTN_UNICAST)
-	if scope == unix.RT_SCOPE_NOWHERE {
-		kind = unix.RTN_UNSPEC // a deletion of any kind
-	}
-	m.put(familyOf(dst.Addr()), byte(dst.Bits()), 0, 0, unix.RT_TABLE_MAIN, dataplane.RouteProtocol, scope, kind).put32(flags)
+// routeMessage is about a route of our protocol to dst in the main table.
+func routeMessage(typ, mode int, h *nl.RtMsg, dst netip.Prefix) *nl.NetlinkRequest {
+	h.Family, h.Dst_len, h.Protocol = familyOf(dst.Addr()), uint8(dst.Bits()), dataplane.RouteProtocol
+	m := change(typ, mode, h)
 	if dst.Bits() > 0 {
-		m.attr(unix.RTA_DST, dst.Addr().AsSlice())
+		add(m, unix.RTA_DST, dst.Addr().AsSlice())
 	}
 	return m
 }
 
-func routeMessage(mode int, r dataplane.Route, index int32) *message {
-	scope, flags := byte(unix.RT_SCOPE_UNIVERSE), uint32(0)
+func newRoute(mode int, r dataplane.Route, index int32) *nl.NetlinkRequest {
+	h := nl.NewRtMsg()
 	if !r.Via.IsValid() && r.Dst.Addr().Is4() {
-		scope = unix.RT_SCOPE_LINK // IPv6 knows no scope of a route
+		h.Scope = unix.RT_SCOPE_LINK // IPv6 knows no scope of a route
 	}
 	if r.OnLink {
-		flags = unix.RTNH_F_ONLINK
+		h.Flags = unix.RTNH_F_ONLINK
 	}
-	m := routeHeader(request(unix.RTM_NEWROUTE, mode), r.Dst, scope, flags)
-	m.attr32(unix.RTA_OIF, uint32(index))
+	m := routeMessage(unix.RTM_NEWROUTE, mode, h, r.Dst)
+	add(m, unix.RTA_OIF, nl.Uint32Attr(uint32(index)))
 	if r.Via.IsValid() {
-		m.attr(unix.RTA_GATEWAY, r.Via.AsSlice())
+		add(m, unix.RTA_GATEWAY, r.Via.AsSlice())
 	}
 	if r.Src.IsValid() {
-		m.attr(unix.RTA_PREFSRC, r.Src.AsSlice())
+		add(m, unix.RTA_PREFSRC, r.Src.AsSlice())
 	}
 	return m
 }
