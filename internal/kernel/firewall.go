@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/coreos/go-iptables/iptables"
+
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/reconcile"
 )
@@ -43,8 +45,11 @@ func (f *firewall) note(pid int) {
 	f.next++
 }
 
-// tools are the paths of one family's programs; empty where they are missing.
-type tools struct{ save, restore string }
+// tools are the programs of one family.
+type tools struct {
+	save, restore string // paths
+	waits         bool   // restore knows --wait, for the lock of iptables-legacy
+}
 
 func (f *firewall) String() string {
 	if f.legacy {
@@ -65,19 +70,40 @@ func findFirewall() (*firewall, error) {
 			suffix = "-legacy"
 		}
 	}
-	for family, name := range map[dataplane.Family]string{dataplane.IPv4: "iptables", dataplane.IPv6: "ip6tables"} {
-		save, errSave := exec.LookPath(name + suffix + "-save")
-		restore, errRestore := exec.LookPath(name + suffix + "-restore")
-		if errSave == nil && errRestore == nil {
-			f.tools[family] = tools{save, restore}
-		}
-	}
-	t, ok := f.tools[dataplane.IPv4]
-	if !ok {
+	t, err := findTools("iptables" + suffix)
+	if errors.Is(err, exec.ErrNotFound) {
 		return nil, errors.New("find iptables-save and iptables-restore: not in PATH: install the package iptables (Debian, Ubuntu: apt install iptables; Fedora: dnf install iptables-nft)")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find iptables: %w: reinstall the package iptables", err)
+	}
+	f.tools[dataplane.IPv4] = t
+	if t, err := findTools("ip6tables" + suffix); err == nil {
+		f.tools[dataplane.IPv6] = t
 	}
 	f.legacy = isLegacy(t.restore)
 	return f, nil
+}
+
+// findTools finds the programs beside the one of that name. The library tells
+// its version; to save and to restore it has no call, and its calls for one rule
+// are no part of a transaction, end with no context and hide their process, by
+// which the monitor knows our own changes.
+func findTools(name string) (tools, error) {
+	ipt, err := iptables.New(iptables.Path(name))
+	if err != nil {
+		return tools{}, err
+	}
+	save, err := exec.LookPath(name + "-save")
+	if err != nil {
+		return tools{}, err
+	}
+	restore, err := exec.LookPath(name + "-restore")
+	if err != nil {
+		return tools{}, err
+	}
+	major, minor, patch := ipt.GetIptablesVersion()
+	return tools{save, restore, slices.Compare([]int{major, minor, patch}, []int{1, 6, 2}) >= 0}, nil
 }
 
 // legacyInUse reports whether this namespace has a table of iptables-legacy:
@@ -87,8 +113,9 @@ func legacyInUse() bool {
 	return err == nil && len(bytes.TrimSpace(b)) > 0
 }
 
-// isLegacy asks a program for its version, "iptables-restore v1.8.9 (nf_tables)".
-// One that knows no nft (before 1.8) names no kind.
+// isLegacy asks a program for its version, "iptables-restore v1.8.9 (nf_tables)",
+// since the library keeps the kind to itself. One that knows no nft (before 1.8)
+// names none.
 func isLegacy(program string) bool {
 	out, err := exec.Command(program, "--version").Output() //nolint:noctx // asked once, at the start; it answers at once
 	return err == nil && !bytes.Contains(out, []byte("nf_tables"))
@@ -174,6 +201,10 @@ func (f *firewall) restore(ctx context.Context, family dataplane.Family, table s
 		}
 	}
 	input := "*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
-	_, err = f.run(ctx, input, t.restore, "--noflush", "--wait=5")
+	args := []string{"--noflush"}
+	if t.waits {
+		args = append(args, "--wait=5")
+	}
+	_, err = f.run(ctx, input, t.restore, args...)
 	return err
 }
