@@ -151,7 +151,7 @@ func (d *differ) linkOps() []Op {
 			ops = append(ops, Op{Create, w, "missing"})
 		default:
 			if h.Master != "" && d.absent[LinkKey{w.NS, h.Master}] {
-				h.Master = "" // the port falls off when its bridge goes
+				h.Master, h.Hairpin = "", false // the port falls off when its bridge goes
 			}
 			if h != w {
 				ops = append(ops, Op{Update, w, "differs: " + linkChange(w, h)})
@@ -175,6 +175,7 @@ func linkChange(want, have Link) string {
 	note("local", want.VXLAN.Local, have.VXLAN.Local)
 	note("peer", want.Peer, have.Peer)
 	note("master", want.Master, orNone(have.Master))
+	note("hairpin", want.Hairpin, have.Hairpin)
 	note("address", want.MAC, have.MAC)
 	note("mtu", want.MTU, have.MTU)
 	note("up", want.Up, have.Up)

@@ -122,7 +122,10 @@ type Link struct {
 	Alias  string
 	Master string // name of the bridge that this is a port of
 	Peer   string // container's end of a veth: name of the host's end
-	VXLAN  VXLANAttrs
+	// Hairpin: as a port of a bridge it may send a frame back to where it came
+	// from (IFLA_BRPORT_MODE). Never set without a Master.
+	Hairpin bool
+	VXLAN   VXLANAttrs
 }
 
 // VXLANAttrs are the attributes of a VXLAN link that cannot change while it
@@ -332,6 +335,9 @@ func (r Link) String() string {
 	}
 	if r.Master != "" {
 		fmt.Fprintf(&b, " master %s", r.Master)
+	}
+	if r.Hairpin {
+		b.WriteString(" hairpin on")
 	}
 	state := "down"
 	if r.Up {

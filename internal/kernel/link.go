@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -26,6 +28,7 @@ type linkInfo struct {
 	peerNS      int32 // namespace of the peer, as this one numbers it; -1 = this one
 	vxlan       dataplane.VXLANAttrs
 	learning    bool
+	hairpin     bool // as a port of a bridge
 	ours        bool
 }
 
@@ -50,7 +53,29 @@ func decodeLink(body []byte) (linkInfo, bool) {
 		l.vxlan = dataplane.VXLANAttrs{VNI: cluster.VNI(v.VxlanId), Port: uint16(v.Port), Local: addr(v.SrcAddr)}
 		l.learning = v.Learning
 	}
+	l.hairpin = hairpin(body[unix.SizeofIfInfomsg:])
 	return l, l.index > 0 && l.name != ""
+}
+
+// hairpin reads the one attribute of a bridge's port that is ours, which the
+// library leaves out.
+func hairpin(attrs []byte) bool {
+	mode := nested(attrs, unix.IFLA_LINKINFO, nl.IFLA_INFO_SLAVE_DATA, nl.IFLA_BRPORT_MODE)
+	return len(mode) == 1 && mode[0] != 0
+}
+
+// nested returns the value of an attribute within attributes; nil if there is
+// none.
+func nested(attrs []byte, path ...uint16) []byte {
+	for _, typ := range path {
+		list, err := nl.ParseRouteAttr(attrs)
+		at := slices.IndexFunc(list, func(a syscall.NetlinkRouteAttr) bool { return a.Attr.Type&nl.NLA_TYPE_MASK == typ })
+		if err != nil || at < 0 {
+			return nil
+		}
+		attrs = list[at].Value
+	}
+	return attrs
 }
 
 // linkRow returns the row of a link of ours. all may hold the links of its
@@ -63,6 +88,7 @@ func (l *Linux) linkRow(s *space, i *linkInfo, all map[int32]*linkInfo) (datapla
 	if m, ok := all[i.master]; ok {
 		r.Master = m.name
 	}
+	r.Hairpin = i.hairpin && i.master != 0
 	var err error
 	r.Peer, err = l.peerName(s, i)
 	return r, err
@@ -262,6 +288,11 @@ func (s *space) setLink(have linkInfo, r dataplane.Link) error {
 			return err
 		}
 	}
+	if was := have.hairpin && have.master == master; was != r.Hairpin && master != 0 {
+		if err := s.setHairpin(have.index, r.Hairpin); err != nil {
+			return err
+		}
+	}
 	if have.learning && r.Kind == dataplane.VXLAN {
 		return s.stopLearning(have.index)
 	}
@@ -284,6 +315,21 @@ func (s *space) quiet(index int32) error {
 		return nil
 	}
 	return err
+}
+
+// setHairpin lets a bridge send frames back to the port that they came from, or
+// not.
+func (s *space) setHairpin(index int32, on bool) error {
+	m := change(unix.RTM_NEWLINK, 0, ifinfo(index))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.ZeroTerminated(string(dataplane.Bridge)))
+	var mode uint8
+	if on {
+		mode = 1
+	}
+	info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil).AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(mode))
+	m.AddData(info)
+	return s.conn.do(m, nil)
 }
 
 func (s *space) stopLearning(index int32) error {

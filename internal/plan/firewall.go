@@ -30,7 +30,7 @@ func (p *planner) firewall(nets []network) {
 			continue
 		}
 		ports, bridges := p.publish(f, on)
-		p.portChains(f, ports)
+		p.portChains(f, on, ports)
 		p.localnets(f, bridges)
 		p.chain(f, "filter", chainForward, forwardRules(f, on, bridges), "FORWARD")
 		p.chain(f, "filter", chainInput, inputRules(f, on), "INPUT")

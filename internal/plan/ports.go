@@ -81,7 +81,7 @@ func outward(f dataplane.Family, on []pooled, att cluster.Attachment) (to netip.
 // portChains emits what leads connections to published ports into containers:
 // of strangers and of containers in PREROUTING, of the host's own processes in
 // OUTPUT.
-func (p *planner) portChains(f dataplane.Family, ports []published) {
+func (p *planner) portChains(f dataplane.Family, on []pooled, ports []published) {
 	if len(ports) == 0 {
 		return
 	}
@@ -100,7 +100,7 @@ func (p *planner) portChains(f dataplane.Family, ports []published) {
 	for name, r := range rules {
 		p.add(dataplane.NewChain(dataplane.ChainKey{Family: f, FirewallOf: "nat", Name: name}, r...))
 	}
-	p.chain(f, "nat", chainPrerouting, slices.Concat(notFromOutside(f), []string{"-m addrtype ! --dst-type LOCAL -j RETURN"}, enter), "PREROUTING")
+	p.chain(f, "nat", chainPrerouting, slices.Concat(resolverRules(on), notFromOutside(f), []string{"-m addrtype ! --dst-type LOCAL -j RETURN"}, enter), "PREROUTING")
 	p.chain(f, "nat", chainOutput, slices.Concat(notFromHere(f), []string{"-m addrtype ! --dst-type LOCAL -j RETURN"}, enter), "OUTPUT")
 }
 
@@ -110,6 +110,18 @@ func dnatRule(p published) string {
 		dst = "-d " + netip.PrefixFrom(p.HostIP, p.HostIP.BitLen()).String() + " "
 	}
 	return fmt.Sprintf("%s-p %s -m %[2]s --dport %d -j DNAT --to-destination %s", dst, p.Proto, p.HostPort, netip.AddrPortFrom(p.to, p.ContainerPort))
+}
+
+// resolverRules keep the networks' own resolver, on their gateways, with whoever
+// asks it, though a container publishes a resolver of its own at all addresses.
+func resolverRules(on []pooled) []string {
+	var rules []string
+	for _, n := range on {
+		for _, proto := range []cluster.Proto{cluster.UDP, cluster.TCP} {
+			rules = append(rules, fmt.Sprintf("-d %s -p %s -m %[2]s --dport 53 -j RETURN", n.pool.Prefix, proto))
+		}
+	}
+	return rules
 }
 
 // notFromOutside keeps what comes in for 127.0.0.0/8 from being translated. The

@@ -102,6 +102,7 @@ func (l *link) set(r dataplane.Link) {
 		}
 	}
 	l.MAC, l.MTU, l.Up, l.Alias, l.Master = r.MAC, r.MTU, r.Up, r.Alias, r.Master
+	l.Hairpin = r.Hairpin && r.Master != ""
 }
 
 // removeLink deletes l, its pair and all that hung on them.
@@ -114,7 +115,7 @@ func (k *Kernel) removeLink(l *link) {
 	}
 	for _, port := range l.in.links {
 		if port.Master == l.Name {
-			port.Master = ""
+			port.Master, port.Hairpin = "", false
 		}
 	}
 	if p := l.pair; p != nil {
