@@ -56,12 +56,11 @@ where it is, if it has one. Connecting again identically succeeds.`,
 // connect asks the agent, and brings the files of a sandbox up to date.
 func (o *options) connect(ctx context.Context, cl *client, name string, i *ovlv1.InterfaceRequest) error {
 	what := "connect container " + name + " to network " + i.GetNetwork()
-	s, err := o.ownNetwork(what, name)
-	if err != nil {
+	if err := o.ownNetwork(what, name); err != nil {
 		return err
 	}
 	a, err := cl.attachments().Connect(ctx, &ovlv1.ConnectRequest{Id: name, Interface: i})
-	if status.Code(err) == codes.NotFound && s.Exists() {
+	if s, ok := o.here(name); ok && status.Code(err) == codes.NotFound {
 		var found bool
 		if found, err = cl.attached(ctx, name); err == nil {
 			a, err = o.connectFirst(ctx, cl, s, found, i)
@@ -89,58 +88,71 @@ func (o *options) connectFirst(ctx context.Context, cl *client, s sandbox.Sandbo
 	})
 }
 
-// ownNetwork returns the sandbox of that name, which need not exist, or an error
-// if its networks are not its own to change.
-func (o *options) ownNetwork(what, name string) (sandbox.Sandbox, error) {
+// here returns the sandbox of that name, if there is one on this host; it may
+// also be the name or ID of another runtime's container.
+func (o *options) here(name string) (s sandbox.Sandbox, ok bool) {
 	s, err := o.paths.Sandbox(name)
-	if err != nil {
-		return s, nil // the ID of another runtime's container
-	}
-	if !s.Exists() {
-		return s, nil
+	return s, err == nil && s.Exists()
+}
+
+// ownNetwork returns an error if the container is a sandbox whose networks are
+// not its own to change.
+func (o *options) ownNetwork(what, name string) error {
+	s, ok := o.here(name)
+	if !ok {
+		return nil
 	}
 	mode, _, err := s.Kept()
 	if err != nil {
-		return s, err
+		return err
 	}
 	if other, shared := mode.Container(); shared {
-		return s, codef(exitConflict, "%s: it shares the network of %s: connect or disconnect that", what, other)
+		return codef(exitConflict, "%s: it shares the network of %s: connect or disconnect that", what, other)
 	}
 	if mode == sandbox.HostMode {
-		return s, codef(exitConflict, "%s: it is on the host's network; run it anew on networks of its own", what)
+		return codef(exitConflict, "%s: it is on the host's network; run it anew on networks of its own", what)
 	}
-	return s, nil
+	return nil
 }
 
 // refresh brings the files of the sandbox of an attachment, and of those that
 // share its network, up to date. What another runtime made has its own files.
 func (o *options) refresh(ctx context.Context, cl *client, a *ovlv1.Attachment) error {
-	s, err := o.paths.Sandbox(a.GetName())
-	if err != nil || s.NetNS() != a.GetNetns() || !s.Exists() {
+	s, ok := o.here(a.GetName())
+	if !ok || s.NetNS() != a.GetNetns() {
 		return nil
+	}
+	// Of several changes at a time the last to get here sees them all.
+	unlock, err := s.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a, err = cl.attachments().GetAttachment(ctx, &ovlv1.GetAttachmentRequest{Id: a.GetId()})
+	if err != nil {
+		return cl.explain("update files of sandbox "+s.Name, err)
 	}
 	sharing, err := s.Sharing()
 	if err != nil {
 		return err
 	}
-	for _, name := range append(sharing, s.Name) {
-		s, err := o.paths.Sandbox(name)
-		if err != nil {
-			return err
-		}
-		mode, wish, err := s.Kept()
-		if err != nil {
-			return err
-		}
-		f, err := filesOf(name, mode, wish, a.GetInterfaces())
-		if err != nil {
-			return err
-		}
-		if err := s.UpdateFiles(f); err != nil {
-			return err
-		}
+	return each(append(sharing, s.Name), func(name string) error { return o.updateFiles(name, a.GetInterfaces()) })
+}
+
+func (o *options) updateFiles(name string, interfaces []*ovlv1.Interface) error {
+	s, err := o.paths.Sandbox(name)
+	if err != nil {
+		return err
 	}
-	return nil
+	mode, wish, err := s.Kept()
+	if err != nil {
+		return err
+	}
+	f, err := filesOf(name, mode, wish, interfaces)
+	if err != nil {
+		return err
+	}
+	return s.UpdateFiles(f)
 }
 
 func checkNetworkAndContainer(verb string, args []string) error {

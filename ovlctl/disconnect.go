@@ -32,12 +32,11 @@ is on none.`,
 
 func (o *options) disconnect(ctx context.Context, cl *client, name, network string) error {
 	what := "disconnect container " + name + " from network " + network
-	s, err := o.ownNetwork(what, name)
-	if err != nil {
+	if err := o.ownNetwork(what, name); err != nil {
 		return err
 	}
 	a, err := cl.attachments().Disconnect(ctx, &ovlv1.DisconnectRequest{Id: name, Network: network})
-	if status.Code(err) == codes.NotFound && s.Exists() {
+	if _, ok := o.here(name); ok && status.Code(err) == codes.NotFound {
 		return codef(exitNotFound, "%s: it is not on this network; see ovlctl ps", what)
 	}
 	if err != nil {

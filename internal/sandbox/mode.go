@@ -48,6 +48,13 @@ func (s Sandbox) Kept() (Mode, Wish, error) {
 	return st.Mode, st.Wish, err
 }
 
+// Lock waits until nobody else has the sandbox locked. The lock ends with the
+// process at the latest.
+func (s Sandbox) Lock() (unlock func(), err error) {
+	unlock, err = lockDir(s.dir())
+	return unlock, wrap("lock sandbox "+s.Name, err)
+}
+
 // Sharing returns the names of the sandboxes that share this one's network
 // namespace, sorted. One that is just being removed may be missing.
 func (s Sandbox) Sharing() ([]string, error) {
