@@ -8,7 +8,6 @@
 // all of ours or an error, never a part; and a row that was written reads back
 // equal to itself.
 //
-// It speaks netlink through a socket and a codec of its own, of some three
-// hundred lines: a library's cost of a socket lookup, several system calls and
-// 64 KiB of garbage per request is most of what programming 5,000 peers takes.
+// What the libraries do for it and what it does itself, and why, is in
+// docs/design/kernel.md.
 package kernel

@@ -46,6 +46,7 @@ func TestOddEntriesAreRepaired(t *testing.T) {
 	}
 	repair()
 	h.do(t, "bridge fdb append 00:00:00:00:00:00 dev ovx5 dst 192.0.2.11 self permanent")
+	h.do(t, "ip nexthop add id 7 via 10.64.2.0 dev ovx5 onlink")
 	for _, command := range []string{
 		"bridge fdb replace 02:00:00:00:00:09 dev ovx5 dst 192.0.2.9 port 9999 self permanent",
 		"bridge fdb append 00:00:00:00:00:00 dev ovx5 dst 192.0.2.10 self permanent",
@@ -53,6 +54,7 @@ func TestOddEntriesAreRepaired(t *testing.T) {
 		"ip route append 10.64.2.0/24 dev ovx5 proto 79",
 		"ip route replace 10.64.2.0/24 proto 79 nexthop via 10.64.2.0 dev ovx5 onlink nexthop via 10.64.2.1 dev ovx5 onlink",
 		"ip route replace blackhole 10.64.2.0/24 proto 79",
+		"ip route replace 10.64.2.0/24 proto 79 nhid 7",
 		"ip -6 route add fd64:2::/64 dev ovx5 proto 79 metric 50",
 		"ip -6 route append fd64:2::/64 via fd64:2::7 dev ovx5 onlink proto 79",
 		"ip -6 route replace fd64:2::/64 dev ovx5 proto 79",
@@ -61,6 +63,18 @@ func TestOddEntriesAreRepaired(t *testing.T) {
 		if repair() == 0 {
 			t.Errorf("%s: not seen", command)
 		}
+	}
+}
+
+// TestRefusalsSayWhy: an error carries the kernel's own words, since "file
+// exists" would send people to look for a link of that name.
+func TestRefusalsSayWhy(t *testing.T) {
+	h := newHost(t)
+	l := h.newVXLAN(t)
+	l.Name = "ovx6"
+	err := h.linux.Apply(t.Context(), dataplane.Op{Verb: dataplane.Create, Row: l})
+	if err == nil || !strings.Contains(err.Error(), "VNI already exists") {
+		t.Errorf("make a second device of one VNI: %v; want the kernel's reason", err)
 	}
 }
 
