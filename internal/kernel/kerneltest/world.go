@@ -70,7 +70,7 @@ func container(ns dataplane.NS, i byte) []dataplane.Row {
 	six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x64, 7: 1, 15: 0x10 + i}), 64)
 	return []dataplane.Row{
 		dataplane.Link{LinkKey: dataplane.LinkKey{NS: ns, Name: "eth0"}, Kind: dataplane.Veth, MAC: mac(0x20 + i), MTU: 1430, Up: true, Alias: alias, Peer: host},
-		dataplane.Link{LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth, MAC: mac(0x40 + i), MTU: 1430, Up: true, Alias: alias, Master: bridge},
+		dataplane.Link{LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth, MAC: mac(0x40 + i), MTU: 1430, Up: true, Alias: alias, Master: bridge, Hairpin: i == 0},
 		address(ns, "eth0", four), address(ns, "eth0", six.String()),
 		route(ns, "10.64.1.0/24", "eth0", "", netip.MustParsePrefix(four).Addr().String()),
 		route(ns, "0.0.0.0/0", "eth0", "10.64.1.1", ""),
