@@ -82,10 +82,27 @@ within_networks() {
 			note "$network-$from reaches$row"
 		done
 	done
-	note 'Names: a container knows its own; those of the others come with the resolver.'
 }
 
 # All at once: an unanswered ping takes its whole time.
+by_name() {
+	step 'By name, too: the gateway of each network answers, on every host'
+	for network in $networks; do
+		for from in $hosts; do
+			local row=''
+			for to in $hosts; do
+				settle "$from" "$network-$from" "$network-$to"
+				row+="  $network-$to yes"
+			done
+			note "$network-$from reaches$row"
+		done
+	done
+	show h1 ovlctl exec blue-h1 -- cat /etc/resolv.conf
+	show h1 ovlctl exec blue-h1 -- getent hosts blue-h3
+	! within h1 blue-h1 getent hosts red-h3 >/dev/null || fail 'blue-h1 knows red-h3 by name'
+	note 'red-h3 is on no network of blue-h1, which therefore does not know the name.'
+}
+
 across_networks() {
 	step 'Across networks nobody reaches anybody'
 	local from to pid
@@ -160,6 +177,7 @@ path() {
 start_lab
 start_containers
 within_networks
+by_name
 across_networks
 addresses_seen
 path
@@ -169,7 +187,7 @@ ctl=$bin/ovlctl
 case :$PATH: in *":$bin:"*) ctl=ovlctl ;; esac
 [ "$ctl" != "$PWD/bin/ovlctl" ] || ctl=bin/ovlctl
 note "$ctl lab exec --name $lab h1 -- ovlctl status"
-note "$ctl lab exec --name $lab h1 -- ovlctl exec blue-h1 -- ping ${addr[blue-h3]}"
+note "$ctl lab exec --name $lab h1 -- ovlctl exec blue-h1 -- ping blue-h3"
 note "$ctl lab kill --name $lab h1 && $ctl lab start --name $lab h1"
 note "$ctl lab exec --name $lab h2 -- bash"
 note "$ctl lab down --name $lab"

@@ -20,6 +20,7 @@ mount       mount               util-linux
 test="$lab"'
 tcpdump     tcpdump             tcpdump
 ps          procps              procps-ng
+dig         dnsutils            bind-utils
 '
 
 bench="$test"'
