@@ -19,10 +19,15 @@ In the foreground run ends with the exit code of the command, and the sandbox
 stays until ovlctl rm, unless --rm says otherwise. With -d, and without a
 command, run prints the sandbox's name and ends.
 
+--network names a network, several times for several of them; none; host, for the
+host's own; or container:OTHER, for that of another container. See also ovlctl
+connect and disconnect.
+
 The namespace is an ordinary named one: ip netns exec NAME works on it.`
 
 const runExample = `  ovlctl run --name web --network blue
   ovlctl run -d --name web --network blue -- python3 -m http.server 80
+  ovlctl run -d --name tap --network container:web -- tcpdump -ni eth0
   ovlctl run --rm --name probe --network blue --network red -- ping -c 3 10.64.3.2`
 
 func newRunCommand(o *options) *cobra.Command {
