@@ -225,3 +225,70 @@ func gatewayOfSubnet(t *testing.T, c labtest.Container) netip.Addr {
 	}
 	return p.Addr().Next()
 }
+
+func TestPublishedPortsOfBothFamilies(t *testing.T) {
+	t.Parallel()
+	l := labtest.Up(t, lab.Config{Hosts: 2, IPv6: true})
+	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16", "--subnet", "fd64::/48")
+	h1, h2 := addressOf(t, l, "h1"), addressOf(t, l, "h2")
+	web := echo(t, l, "h1", "web", "blue", "8080:7777", "8080:7777/udp", "["+h1.String()+"]:8082:7777", "["+h1.String()+"]:8082:7777/udp")
+	near, far := l.Sandbox(t, "h1", "near", "--network", "blue"), l.Sandbox(t, "h2", "far", "--network", "blue")
+	complete(t, []labtest.Container{near, far})
+	four := defaultGateway(t, web)
+	six := netip.MustParseAddr(web.Run(t, "sh", "-c", "ip -6 route show default | cut -d' ' -f3"))
+	answered(t, []question{
+		{onHost(l, lab.Outside), at(h1, 8080), addressOf(t, l, lab.Outside)},
+		{onHost(l, lab.Outside), at(h1, 8082), addressOf(t, l, lab.Outside)},
+		{onHost(l, "h2"), at(h1, 8080), h2},
+		{onHost(l, "h1"), at(h1, 8080), h1},
+		{onHost(l, "h1"), at(netip.MustParseAddr("127.0.0.1"), 8080), four},
+		{within(web), at(h1, 8080), six},
+		{within(near), at(h1, 8080), six},
+		{within(near), at(four, 8080), four},
+		{within(far), at(h1, 8080), h2},
+		{within(far), at(six, 8080), six},
+	})
+	if r := l.Do(t, "h1", "ovlctl", "run", "-d", "--name", "lo", "--network", "blue", "-p", "[::1]:9000:80"); r.Code != 2 {
+		t.Errorf("a port at ::1: %+v, want code 2", r)
+	}
+	l.Run(t, "h1", "ip6tables", "-t", "nat", "-F")
+	labtest.Until(t, "h1 is at rest", func() error { return l.AtRest(t, "h1") })
+	answered(t, []question{{onHost(l, "h2"), at(h1, 8080), h2}})
+}
+
+// TestManyPublishedPorts holds that what one more port costs does not depend on
+// how many there are: one short chain a family is written.
+func TestManyPublishedPorts(t *testing.T) {
+	t.Parallel()
+	l := labtest.Up(t, lab.Config{Hosts: 1})
+	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16")
+	const each = 1000
+	for i := range 5 {
+		first := 10000 + i*each
+		ports := fmt.Sprintf("%d-%d:1-%d", first, first+each-1, each)
+		l.Sandbox(t, "h1", fmt.Sprintf("many%d", i), "--network", "blue", "-p", ports)
+	}
+	web := echo(t, l, "h1", "web", "blue", "9999:7777", "9999:7777/udp")
+	stranger := addressOf(t, l, lab.Outside)
+	answered(t, []question{{onHost(l, lab.Outside), at(addressOf(t, l, "h1"), 9999), stranger}})
+	save := l.Run(t, "h1", "iptables-save", "-t", "nat")
+	rules := map[string]int{}
+	for line := range strings.Lines(save) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "-A" {
+			rules[f[1]]++
+		}
+	}
+	total := 0
+	for chain, n := range rules {
+		total += n
+		if n > 128 && strings.HasPrefix(chain, "OVL-") {
+			t.Errorf("chain %s has %d rules, want at most those of 128 ports", chain, n)
+		}
+	}
+	if total < 5*each {
+		t.Errorf("%d rules for %d ports", total, 5*each)
+	}
+	atRest(t, l)
+	l.Run(t, "h1", "ovlctl", "rm", "-f", web.Name)
+	atRest(t, l)
+}
