@@ -156,11 +156,22 @@ func masqueradeRules(on []pooled) []string {
 // throughput. What is for this host itself stays tracked: its own firewall may
 // need that.
 func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
-	rules := append(p.tunnelRule(f), loopbackRules(f)...)
+	rules := slices.Concat(p.guardRules(), p.tunnelRule(f), loopbackRules(f))
 	for _, n := range on {
 		for _, dev := range []string{n.bridge, n.vxlan} {
 			rules = append(rules, fmt.Sprintf("-s %s -d %s -i %s -m addrtype ! --dst-type LOCAL -j CT --notrack", n.pool.Prefix, n.pool.Prefix, dev))
 		}
+	}
+	return rules
+}
+
+// guardRules keep containers from the tunnel's port, wherever it is and whether
+// they send directly or through a tunnel: masqueraded, a frame that one made would
+// arrive from a member host's address, and be believed on any network.
+func (p *planner) guardRules() []string {
+	var rules []string
+	for _, dev := range []string{"ovb+", "ovx+"} {
+		rules = append(rules, fmt.Sprintf("-i %s -p udp -m udp --dport %d -j DROP", dev, p.local.Port))
 	}
 	return rules
 }
