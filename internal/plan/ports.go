@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -51,10 +52,10 @@ func (p *planner) publish(f dataplane.Family, on []pooled) (ports []published, b
 		}
 	}
 	slices.SortFunc(ports, func(a, b published) int {
-		if c := cluster.ComparePort(a.Port, b.Port); c != 0 {
-			return c
+		if a.HostPort != b.HostPort { // as a rule, and quickly
+			return cmp.Compare(a.HostPort, b.HostPort)
 		}
-		return a.to.Compare(b.to)
+		return cmp.Or(cluster.ComparePort(a.Port, b.Port), a.to.Compare(b.to))
 	})
 	slices.Sort(bridges)
 	return ports, bridges
@@ -85,31 +86,36 @@ func (p *planner) portChains(f dataplane.Family, on []pooled, ports []published)
 	if len(ports) == 0 {
 		return
 	}
-	rules := map[string][]string{}
 	var enter []string
-	for _, port := range ports {
-		name := portChain(port.HostPort)
-		if rules[name] == nil {
-			first := int(port.HostPort / portSpan * portSpan)
-			for _, proto := range []cluster.Proto{cluster.TCP, cluster.UDP} {
-				enter = append(enter, fmt.Sprintf("-p %s -m %[1]s --dport %d:%d -j %s", proto, first, first+portSpan-1, name))
-			}
+	for len(ports) > 0 { // sorted: those of one span stand together
+		first := int(ports[0].HostPort / portSpan * portSpan)
+		var rules []string
+		for len(ports) > 0 && int(ports[0].HostPort) < first+portSpan {
+			rules = append(rules, dnatRule(ports[0]))
+			ports = ports[1:]
 		}
-		rules[name] = append(rules[name], dnatRule(port))
-	}
-	for name, r := range rules {
-		p.add(dataplane.NewChain(dataplane.ChainKey{Family: f, FirewallOf: "nat", Name: name}, r...))
+		name := portChain(uint16(first))
+		for _, proto := range []cluster.Proto{cluster.TCP, cluster.UDP} {
+			enter = append(enter, fmt.Sprintf("-p %s -m %[1]s --dport %d:%d -j %s", proto, first, first+portSpan-1, name))
+		}
+		p.add(dataplane.NewChain(dataplane.ChainKey{Family: f, FirewallOf: "nat", Name: name}, rules...))
 	}
 	p.chain(f, "nat", chainPrerouting, slices.Concat(resolverRules(on), notFromOutside(f), []string{"-m addrtype ! --dst-type LOCAL -j RETURN"}, enter), "PREROUTING")
 	p.chain(f, "nat", chainOutput, slices.Concat(notFromHere(f), []string{"-m addrtype ! --dst-type LOCAL -j RETURN"}, enter), "OUTPUT")
 }
 
+// dnatRule appends instead of printing: there may be thousands.
 func dnatRule(p published) string {
-	dst := ""
+	b := make([]byte, 0, 128)
 	if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
-		dst = "-d " + netip.PrefixFrom(p.HostIP, p.HostIP.BitLen()).String() + " "
+		b = append(b, "-d "...)
+		b = netip.PrefixFrom(p.HostIP, p.HostIP.BitLen()).AppendTo(b)
+		b = append(b, ' ')
 	}
-	return fmt.Sprintf("%s-p %s -m %[2]s --dport %d -j DNAT --to-destination %s", dst, p.Proto, p.HostPort, netip.AddrPortFrom(p.to, p.ContainerPort))
+	b = append(append(append(append(b, "-p "...), p.Proto...), " -m "...), p.Proto...)
+	b = strconv.AppendUint(append(b, " --dport "...), uint64(p.HostPort), 10)
+	b = netip.AddrPortFrom(p.to, p.ContainerPort).AppendTo(append(b, " -j DNAT --to-destination "...))
+	return string(b)
 }
 
 // resolverRules keep the networks' own resolver, on their gateways, with whoever
