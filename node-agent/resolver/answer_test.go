@@ -3,6 +3,7 @@ package resolver
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -165,6 +166,36 @@ func TestZoneLaw(t *testing.T) {
 		for a, label := range one[0].labels {
 			if !slices.Contains(one[0].addrs[label], a) || two[0].labels[a] != label {
 				rt.Fatalf("%s is called %s, which is %v; in another order %s", a, label, one[0].addrs[label], two[0].labels[a])
+			}
+		}
+	})
+}
+
+// TestNextLaw: names that take over what has not changed are those that are made
+// anew.
+func TestNextLaw(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		names := &Names{}
+		var endpoints []cluster.Endpoint
+		nets := []cluster.Network{network("blue", 100, "10.64.0.0/16", "fd64::/48")}
+		var own []cluster.Attachment
+		for range rapid.IntRange(1, 6).Draw(rt, "steps") {
+			switch rapid.SampledFrom([]string{"endpoints", "network", "own", "other"}).Draw(rt, "change") {
+			case "endpoints":
+				endpoints = drawEndpoints(rt)
+			case "network":
+				nets[0].DNSDomain = rapid.SampledFrom([]string{"", "lab.example"}).Draw(rt, "domain")
+			case "own":
+				own = []cluster.Attachment{attachment("web", on("blue", fmt.Sprintf("10.64.0.%d/24", rapid.IntRange(1, 9).Draw(rt, "own"))))}
+			case "other":
+			}
+			s := cluster.NewSnapshot(1, slices.Clone(nets), nil, nil).WithEndpoints(slices.Clone(endpoints))
+			names = names.next(here, s.Networks, s, own)
+			if anew := Compile(here, s.Networks, s, own); !reflect.DeepEqual(names.zones, anew.zones) || !reflect.DeepEqual(names.views, anew.views) {
+				rt.Fatalf("taken over: %+v, made anew: %+v", names.zones["blue"], anew.zones["blue"])
+			}
+			if again := names.next(here, s.Networks, s, own); again.zones["blue"] != names.zones["blue"] {
+				rt.Fatalf("nothing changed, and the zone was built again")
 			}
 		}
 	})

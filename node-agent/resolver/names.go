@@ -10,6 +10,7 @@ import (
 // Names is what all names mean to the containers of one host. It is immutable.
 type Names struct {
 	zones map[string]*Zone // by network
+	bases map[string]basis // of the zones
 	views map[place]View   // of containers on several networks
 }
 
@@ -19,20 +20,60 @@ type place struct {
 	addr    netip.Addr
 }
 
+// basis is what a zone was built from.
+type basis struct {
+	network       cluster.Network
+	others, local []cluster.Endpoint // of the store, this host's own left in; of the journal
+}
+
 // Compile returns the names of the networks, with the endpoints of s and those
 // of this host's attachments. Of its own containers a host knows more than the
 // store does, so what the store says of them does not count.
 func Compile(self cluster.HostID, networks []cluster.Network, s *cluster.Snapshot, own []cluster.Attachment) *Names {
-	n := &Names{zones: make(map[string]*Zone, len(networks)), views: map[place]View{}}
+	return (&Names{}).next(self, networks, s, own)
+}
+
+// next is [Compile], but takes over the zones of n for which nothing has
+// changed: among thousands of hosts something changes often, and mostly nothing
+// about names.
+func (n *Names) next(self cluster.HostID, networks []cluster.Network, s *cluster.Snapshot, own []cluster.Attachment) *Names {
+	out := &Names{zones: make(map[string]*Zone, len(networks)), bases: make(map[string]basis, len(networks)), views: map[place]View{}}
 	local := localEndpoints(self, own)
 	for _, network := range networks {
-		endpoints := slices.DeleteFunc(slices.Clone(s.NetworkEndpoints(network.Name)), func(e cluster.Endpoint) bool { return e.Host == self })
-		n.zones[network.Name] = Build(network, append(endpoints, local[network.Name]...))
+		b := basis{network, s.NetworkEndpoints(network.Name), local[network.Name]}
+		out.bases[network.Name] = b
+		if z, ok := n.zones[network.Name]; ok && b.equal(n.bases[network.Name]) {
+			out.zones[network.Name] = z
+			continue
+		}
+		out.zones[network.Name] = b.build(self)
 	}
-	for _, view := range together(own) {
-		n.addViews(view)
+	for _, interfaces := range together(own) {
+		out.addViews(interfaces)
 	}
-	return n
+	return out
+}
+
+func (b basis) build(self cluster.HostID) *Zone {
+	endpoints := make([]cluster.Endpoint, 0, len(b.others)+len(b.local))
+	for _, e := range b.others {
+		if e.Host != self {
+			endpoints = append(endpoints, e)
+		}
+	}
+	return Build(b.network, append(endpoints, b.local...))
+}
+
+// equal reports whether two bases make the same zone. Revisions do not tell: a
+// store that was restored from a backup gives one to two contents.
+func (b basis) equal(o basis) bool {
+	return b.network.Domain() == o.network.Domain() && b.network.Internal == o.network.Internal && slices.Equal(b.network.Pools, o.network.Pools) &&
+		slices.EqualFunc(b.others, o.others, sameNames) && slices.EqualFunc(b.local, o.local, sameNames)
+}
+
+// sameNames reports whether two endpoints say the same of names.
+func sameNames(x, y cluster.Endpoint) bool {
+	return x.Host == y.Host && x.Name == y.Name && slices.Equal(x.Aliases, y.Aliases) && slices.Equal(x.Addrs, y.Addrs)
 }
 
 // localEndpoints returns the endpoints of attachments by network.

@@ -107,7 +107,7 @@ func (r *Resolver) Sync() {
 	facts := r.cfg.Facts()
 	spots := spotsOf(facts)
 	if facts.Snapshot != r.seen.Snapshot || !maps.Equal(spots, r.spots) || !reflect.DeepEqual(facts.Attachments, r.seen.Attachments) {
-		r.names.Store(Compile(facts.Self, networksOf(facts.Snapshot, spots), facts.Snapshot, facts.Attachments))
+		r.names.Store(r.names.Load().next(facts.Self, networksOf(facts.Snapshot, spots), facts.Snapshot, facts.Attachments))
 		r.seen, r.spots = facts, spots
 	}
 	r.listen(spots)

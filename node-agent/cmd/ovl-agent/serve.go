@@ -201,7 +201,7 @@ func (r *running) facts() resolver.Facts {
 }
 
 func (d *program) run(ctx context.Context) error {
-	r, err := d.rooms()
+	r, err := d.rooms() //nolint:contextcheck // what it only names for later opens sockets, which waits for nothing
 	if err != nil {
 		return err
 	}
