@@ -108,7 +108,9 @@ func forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
 }
 
 // inputRules decides what containers may say to this host: everything to their
-// own network's gateway; nothing to another network's; and from an internal
+// own network's gateway, as far as the host's own firewall agrees, and questions
+// about names whether it agrees or not, since a firewall that drops what it does
+// not know would drop those; nothing to another network's; and from an internal
 // network, or out of the tunnel, nothing else at all.
 func inputRules(f dataplane.Family, on []pooled) []string {
 	var rules []string
@@ -120,6 +122,9 @@ func inputRules(f dataplane.Family, on []pooled) []string {
 			"-i ovb+ -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN")
 	}
 	for _, n := range on {
+		for _, protocol := range []string{"udp", "tcp"} {
+			rules = append(rules, fmt.Sprintf("-d %s -i %s -p %s -m %[3]s --dport 53 -j ACCEPT", n.pool.Prefix, n.bridge, protocol))
+		}
 		rules = append(rules,
 			fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, n.bridge),
 			fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, n.vxlan),

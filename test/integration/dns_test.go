@@ -324,6 +324,10 @@ func TestOtherNamesGoToTheHostsResolvers(t *testing.T) {
 	own := l.Sandbox(t, "h1", "own", "--network", "blue", "--dns", "192.168.77.254")
 	digs(t, own, map[string]string{"www.example.com": "NOERROR 198.51.100.7", "web.blue": "NXDOMAIN"})
 
+	// A firewall that drops what it was not told of is no obstacle.
+	l.Run(t, "h1", "iptables", "-A", "INPUT", "-i", "ovb+", "-j", "DROP")
+	digs(t, web, map[string]string{"web.blue": "NOERROR " + web.Addr(t).String(), "+tcp web.blue": "NOERROR " + web.Addr(t).String()})
+
 	questions := asked()
 	count := 0
 	for _, q := range questions {
