@@ -25,7 +25,8 @@ func TestPortCheck(t *testing.T) {
 		}
 	}
 	for _, bad := range []cluster.Port{
-		{}, port("sctp", "", 80, 80), port("TCP", "", 80, 80), port("tcp", "", 0, 80), port("tcp", "", 80, 0),
+		{},
+		port("sctp", "", 80, 80), port("TCP", "", 80, 80), port("tcp", "", 0, 80), port("tcp", "", 80, 0),
 		port("tcp", "::1", 80, 80), port("tcp", "::ffff:10.0.0.1", 80, 80), port("tcp", "fe80::1", 80, 80),
 		port("tcp", "fe80::1%eth0", 80, 80), port("tcp", "224.0.0.1", 80, 80), port("udp", "ff02::1", 80, 80),
 	} {

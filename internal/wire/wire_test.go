@@ -122,7 +122,8 @@ func TestAttachmentRoundTrip(t *testing.T) {
 	a := cluster.Attachment{
 		ID: "web", Name: "web", NetNS: "/run/netns/web", Hostname: "web", Labels: map[string]string{"k": "v"}, Created: when,
 		Ports: []cluster.Port{
-			{Proto: cluster.TCP, HostPort: 1, ContainerPort: 65535}, {Proto: cluster.UDP, HostIP: four, HostPort: 53, ContainerPort: 53},
+			{Proto: cluster.TCP, HostPort: 1, ContainerPort: 65535},
+			{Proto: cluster.UDP, HostIP: four, HostPort: 53, ContainerPort: 53},
 			{Proto: cluster.TCP, HostIP: six, HostPort: 80, ContainerPort: 80},
 		},
 		Interfaces: []cluster.Interface{
