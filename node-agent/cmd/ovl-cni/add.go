@@ -84,6 +84,13 @@ func result(before *types100.Result, att *ovlv1.Attachment, dns types.DNS) (*typ
 		if err != nil {
 			return nil, err
 		}
+		if res.DNS.IsEmpty() && detail.Domain != "" {
+			// Advice: some runtimes make a resolv.conf of it, Kubernetes does not.
+			for _, gw := range detail.Gateways {
+				res.DNS.Nameservers = append(res.DNS.Nameservers, gw.String())
+			}
+			res.DNS.Search = []string{detail.Domain}
+		}
 		inside := len(res.Interfaces) + 1
 		res.Interfaces = append(res.Interfaces,
 			&types100.Interface{Name: detail.HostLink, Mtu: detail.MTU},

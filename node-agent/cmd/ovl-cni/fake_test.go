@@ -90,7 +90,7 @@ func (f *fakeAgent) Attach(_ context.Context, m *ovlv1.AttachRequest) (*ovlv1.At
 		Id: m.GetId(), Name: m.GetName(), Netns: m.GetNetns(), Labels: m.GetLabels(),
 		Interfaces: []*ovlv1.Interface{{
 			Network: want.GetNetwork(), Name: want.GetName(), HostLink: "ove0123456789ab", Mac: "02:00:00:00:00:09", Mtu: 1450,
-			Addresses: []string{addr, "fd64::2/64"}, Gateways: []string{"10.64.3.1", "fd64::1"},
+			Addresses: []string{addr, "fd64::2/64"}, Gateways: []string{"10.64.3.1", "fd64::1"}, Domain: "blue.ovl.internal",
 			Routes: []*ovlv1.Route{{Destination: "10.64.3.0/24"}, {Destination: "0.0.0.0/0", Gateway: "10.64.3.1"}, {Destination: "::/0", Gateway: "fd64::1"}},
 		}},
 	}

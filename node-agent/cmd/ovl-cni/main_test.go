@@ -83,6 +83,18 @@ func TestAddChained(t *testing.T) {
 	}
 }
 
+// Without a name server in the configuration those of the network are it.
+func TestAddTellsWhoAnswersAboutNames(t *testing.T) {
+	f := startAgent(t)
+	c := f.call("ADD", "0123abcd", "eth0")
+	c.conf = `{"cniVersion":"1.0.0","name":"blue","type":"ovl"}`
+	var res types100.Result
+	c.must(t, &res)
+	if !slices.Equal(res.DNS.Nameservers, []string{"10.64.3.1", "fd64::1"}) || !slices.Equal(res.DNS.Search, []string{"blue.ovl.internal"}) {
+		t.Errorf("DNS %+v", res.DNS)
+	}
+}
+
 func TestAddRefused(t *testing.T) {
 	for code, want := range map[codes.Code]uint{
 		codes.NotFound: types.ErrInvalidNetworkConfig, codes.InvalidArgument: types.ErrInvalidNetworkConfig, codes.Unavailable: types.ErrTryAgainLater,
