@@ -92,8 +92,10 @@ func TestSnapshotLookups(t *testing.T) {
 		t.Errorf("leases of green: %v", ls)
 	}
 	with := s.WithEndpoints([]cluster.Endpoint{
-		{Network: "red", Host: "a", ID: "1"}, {Network: "blue", Host: "b", ID: "1"},
-		{Network: "blue", Host: "a", ID: "2"}, {Network: "blue", Host: "a", ID: "1"},
+		{Network: "red", Host: "a", ID: "1"},
+		{Network: "blue", Host: "b", ID: "1"},
+		{Network: "blue", Host: "a", ID: "2"},
+		{Network: "blue", Host: "a", ID: "1"},
 	})
 	if es := with.NetworkEndpoints("blue"); len(es) != 3 || es[0].Host != "a" || es[0].ID != "1" || es[2].Host != "b" {
 		t.Errorf("endpoints of blue: %v", es)
