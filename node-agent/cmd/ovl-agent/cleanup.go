@@ -13,6 +13,7 @@ import (
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/kernel"
 	"github.com/ovlnet/ovl/internal/reconcile"
+	"github.com/ovlnet/ovl/internal/settings"
 	"github.com/ovlnet/ovl/node-agent/attach"
 )
 
@@ -28,7 +29,7 @@ The agent must be stopped. The host's identity, subnets and attachments stay on
 disk: an agent that starts again puts everything back. To forget them too, remove
 the state directory afterwards and "ovlctl host rm" the host.`,
 		Example: "  systemctl stop ovl-agent && ovl-agent cleanup",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    settings.UsageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			n, err := cleanup(cmd.Context(), o)
 			if err == nil {

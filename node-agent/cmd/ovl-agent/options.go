@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/settings"
 	"github.com/ovlnet/ovl/internal/telemetry"
 	"github.com/ovlnet/ovl/node-agent/agent"
 )
@@ -58,26 +59,26 @@ func (o *options) host() (string, error) {
 		name, _, _ = strings.Cut(strings.ToLower(full), ".")
 	}
 	if err := cluster.CheckName(name); err != nil {
-		return "", usage(fmt.Errorf("--name: %w", err))
+		return "", settings.Usage(fmt.Errorf("--name: %w", err))
 	}
 	return name, nil
 }
 
 func (o *options) check() error {
 	if len(o.etcd) == 0 {
-		return usage(fmt.Errorf("--etcd: want at least one URL, such as http://10.0.0.1:6779"))
+		return settings.Usage(fmt.Errorf("--etcd: want at least one URL, such as http://10.0.0.1:6779"))
 	}
 	for _, s := range o.etcd {
 		u, err := url.Parse(s)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return usage(fmt.Errorf("--etcd %q: want a URL such as http://10.0.0.1:6779", s))
+			return settings.Usage(fmt.Errorf("--etcd %q: want a URL such as http://10.0.0.1:6779", s))
 		}
 	}
 	if o.vxlanPort == 0 {
-		return usage(fmt.Errorf("--vxlan-port: want 1 to 65535"))
+		return settings.Usage(fmt.Errorf("--vxlan-port: want 1 to 65535"))
 	}
 	if o.sessionTTL < 2*time.Second || o.ownershipTTL < o.sessionTTL {
-		return usage(fmt.Errorf("--session-ttl %v, --ownership-ttl %v: want at least 2s, and ownership no shorter than the session", o.sessionTTL, o.ownershipTTL))
+		return settings.Usage(fmt.Errorf("--session-ttl %v, --ownership-ttl %v: want at least 2s, and ownership no shorter than the session", o.sessionTTL, o.ownershipTTL))
 	}
 	return nil
 }
@@ -89,7 +90,7 @@ func (o *options) underlay() (agent.UnderlayChoice, error) {
 	}
 	a, err := netip.ParseAddr(o.addr)
 	if err != nil || a.Zone() != "" || a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() {
-		return c, usage(fmt.Errorf("--underlay-address %q: want a unicast address of this host, such as 192.0.2.7", o.addr))
+		return c, settings.Usage(fmt.Errorf("--underlay-address %q: want a unicast address of this host, such as 192.0.2.7", o.addr))
 	}
 	c.Addr = a.Unmap()
 	return c, nil

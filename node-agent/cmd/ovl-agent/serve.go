@@ -22,6 +22,7 @@ import (
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/kernel"
 	"github.com/ovlnet/ovl/internal/plan"
+	"github.com/ovlnet/ovl/internal/settings"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/store/etcd"
 	"github.com/ovlnet/ovl/internal/telemetry"
@@ -46,7 +47,7 @@ func serve(ctx context.Context, o *options) error {
 	}
 	log, err := o.telemetry.Logger(os.Stderr)
 	if err != nil {
-		return usage(err)
+		return settings.Usage(err)
 	}
 	if err := kernel.Probe(ctx); err != nil {
 		return err
