@@ -100,7 +100,7 @@ type Host struct {
 	VxlanPort       uint32                 `protobuf:"varint,4,opt,name=vxlan_port,json=vxlanPort,proto3" json:"vxlan_port,omitempty"`
 	Version         string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`    // of the agent
 	Draining        bool                   `protobuf:"varint,6,opt,name=draining,proto3" json:"draining,omitempty"` // takes no new attachments
-	State           string                 `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`        // ready, unhealthy (has problems), down (no session), draining
+	State           string                 `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`        // ready, unhealthy (has problems of severity error), down (no session), draining
 	Started         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started,proto3" json:"started,omitempty"`    // of the agent's session, if it is up
 	AppliedRevision int64                  `protobuf:"varint,9,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
 	Problems        []*Problem             `protobuf:"bytes,10,rep,name=problems,proto3" json:"problems,omitempty"`
