@@ -41,32 +41,29 @@ func Diff(want, have State) []Op {
 	d := differ{want: want, have: have, gone: map[LinkKey]bool{}, absent: map[LinkKey]bool{}, moved: map[LinkKey]bool{}, replaced: map[LinkKey]bool{}, lostSrc: map[source]bool{}}
 	d.findGone()
 
-	var ops []Op
-	ops = append(ops, makeOps(want.Chains, have.Chains, compareChain, sameChain, nil)...)
-	ops = append(ops, makeOps(want.Jumps, have.Jumps, compareJump, same[Jump], nil)...)
-	ops = append(ops, d.linkOps()...)
-	ops = append(ops, makeOps(want.Addrs, have.Addrs, compareAddr, same[Addr], func(r Addr) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
-	ops = append(ops, makeOps(want.Sysctls, have.Sysctls, compareSysctl, same[Sysctl], func(r Sysctl) bool {
+	gone := func(ns NS, link string) bool { return d.absent[LinkKey{ns, link}] }
+	chains, oldChains := tableOps(want.Chains, have.Chains, compareChain, sameChain, nil, nil)
+	jumps, oldJumps := tableOps(want.Jumps, have.Jumps, compareJump, same[Jump], nil, nil)
+	lostAddr := func(r Addr) bool { return gone(r.NS, r.Link) }
+	addrs, oldAddrs := tableOps(want.Addrs, have.Addrs, compareAddr, same[Addr], lostAddr, lostAddr)
+	sysctls, _ := tableOps(want.Sysctls, have.Sysctls, compareSysctl, same[Sysctl], func(r Sysctl) bool {
 		k, ok := r.Link()
 		return ok && d.absent[k]
-	})...)
-	ops = append(ops, makeOps(want.Neighs, have.Neighs, compareNeigh, same[Neigh], func(r Neigh) bool {
+	}, nil)
+	neighs, oldNeighs := tableOps(want.Neighs, have.Neighs, compareNeigh, same[Neigh], func(r Neigh) bool {
 		// Changing the MAC of a device flushes its neighbours, permanent ones
 		// too (neigh_changeaddr in net/core/neighbour.c).
-		k := LinkKey{r.NS, r.Link}
-		return d.absent[k] || d.moved[k]
-	})...)
-	ops = append(ops, makeOps(want.FDB, have.FDB, compareFDB, same[FDB], func(r FDB) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
-	ops = append(ops, makeOps(want.Routes, have.Routes, compareRoute, same[Route], d.routeAbsent)...)
+		return gone(r.NS, r.Link) || d.moved[LinkKey{r.NS, r.Link}]
+	}, func(r Neigh) bool { return gone(r.NS, r.Link) })
+	lostFDB := func(r FDB) bool { return gone(r.NS, r.Link) }
+	fdb, oldFDB := tableOps(want.FDB, have.FDB, compareFDB, same[FDB], lostFDB, lostFDB)
+	routes, oldRoutes := tableOps(want.Routes, have.Routes, compareRoute, same[Route], d.routeAbsent, d.routeAbsent)
+	oldLinks := breakOps(want.Links, have.Links, compareLink, d.takenAlong)
 
-	ops = append(ops, breakOps(want.Routes, have.Routes, compareRoute, d.routeAbsent)...)
-	ops = append(ops, breakOps(want.FDB, have.FDB, compareFDB, func(r FDB) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
-	ops = append(ops, breakOps(want.Neighs, have.Neighs, compareNeigh, func(r Neigh) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
-	ops = append(ops, breakOps(want.Addrs, have.Addrs, compareAddr, func(r Addr) bool { return d.absent[LinkKey{r.NS, r.Link}] })...)
-	ops = append(ops, breakOps(want.Links, have.Links, compareLink, func(r Link) bool { return d.takenAlong(r) })...)
-	ops = append(ops, breakOps(want.Jumps, have.Jumps, compareJump, nil)...)
-	ops = append(ops, breakOps(want.Chains, have.Chains, compareChain, nil)...)
-	return ops
+	return slices.Concat(
+		chains, jumps, d.linkOps(), addrs, sysctls, neighs, fdb, routes,
+		oldRoutes, oldFDB, oldNeighs, oldAddrs, oldLinks, oldJumps, oldChains,
+	)
 }
 
 type differ struct {
@@ -199,13 +196,29 @@ func same[V comparable](a, b V) bool { return a == b }
 
 func sameChain(a, b Chain) bool { return a.Same(b) }
 
-// makeOps returns the creations and updates of one table. absent tells which
-// rows of have do not count.
-func makeOps[K comparable, V Row](want, have map[K]V, compare func(a, b V) int, same func(a, b V) bool, absent func(V) bool) []Op {
+// tableOps returns the operations of one table: what is made or updated, and
+// what goes. absent tells which rows of have do not count when rows are made, lost
+// which of them go without an operation of their own.
+func tableOps[K comparable, V Row](
+	want, have map[K]V, compare func(a, b V) int, same func(a, b V) bool, absent, lost func(V) bool,
+) (makes, breaks []Op) {
+	makes, kept := makeOps(want, have, compare, same, absent)
+	if kept < len(have) { // else nothing in have is unwanted: mostly so
+		breaks = breakOps(want, have, compare, lost)
+	}
+	return makes, breaks
+}
+
+// makeOps returns the creations and updates of one table, and how many keys of
+// have are wanted.
+func makeOps[K comparable, V Row](want, have map[K]V, compare func(a, b V) int, same func(a, b V) bool, absent func(V) bool) (ops []Op, kept int) {
 	var rows []V
 	verbs := map[K]Verb{}
 	for k, w := range want {
 		h, ok := have[k]
+		if ok {
+			kept++
+		}
 		switch {
 		case !ok || absent != nil && absent(h):
 			verbs[k] = Create
@@ -217,14 +230,14 @@ func makeOps[K comparable, V Row](want, have map[K]V, compare func(a, b V) int, 
 		rows = append(rows, w)
 	}
 	slices.SortFunc(rows, compare)
-	ops := make([]Op, len(rows))
+	ops = make([]Op, len(rows))
 	for i, w := range rows {
 		k := any(w.Key()).(K)
 		if ops[i] = (Op{verbs[k], w, "missing"}); verbs[k] == Update {
 			ops[i].Why = "was: " + firstLine(have[k].String())
 		}
 	}
-	return ops
+	return ops, kept
 }
 
 // breakOps returns the deletions of one table, last made first.

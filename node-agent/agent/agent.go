@@ -78,7 +78,7 @@ type Config struct {
 
 const (
 	// gatherFor is how long the loop waits for what comes together.
-	gatherFor = time.Millisecond
+	gatherFor = 2 * time.Millisecond
 	// payAfter is how soon the loop reads again what it wrote and believed.
 	payAfter = 500 * time.Millisecond
 )
@@ -87,6 +87,7 @@ const (
 type Agent struct {
 	cfg      Config
 	rec      *reconcile.Reconciler
+	senses   chan struct{}    // holds at most one token
 	wake     chan struct{}    // holds at most one token
 	requests chan func()      // work for the loop's goroutine
 	self     cluster.Host     // as last published; the loop's
@@ -104,6 +105,7 @@ type Agent struct {
 
 	mu      sync.Mutex
 	pending dataplane.Scope
+	sensed  dataplane.Scope // announced by the kernel, not heeded yet
 	waiters []chan reconcile.Report
 	last    state
 }
@@ -123,7 +125,7 @@ func New(cfg Config, underlay plan.Underlay) *Agent {
 	cfg.Self.Underlay = underlay.Addrs
 	return &Agent{
 		cfg: cfg, rec: reconcile.New(cfg.Kernel), underlay: underlay, self: cfg.Self,
-		wake: make(chan struct{}, 1), requests: make(chan func()), diary: diary{}, failing: map[string]bool{}, kept: map[string]int64{}, pending: dataplane.Scope{},
+		wake: make(chan struct{}, 1), requests: make(chan func()), diary: diary{}, failing: map[string]bool{}, kept: map[string]int64{}, pending: dataplane.Scope{}, sensed: dataplane.Scope{}, senses: make(chan struct{}, 1),
 	}
 }
 
@@ -139,7 +141,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.loop(ctx) })
 	g.Go(func() error { return a.save(ctx) })
 	g.Go(func() error {
-		if err := a.cfg.Monitor.Run(ctx, a.Wake); err != nil && ctx.Err() == nil {
+		if err := a.cfg.Monitor.Run(ctx, a.sense); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("watch kernel: %w", err)
 		}
 		return nil
@@ -154,6 +156,35 @@ func (a *Agent) Wake(scope dataplane.Scope) {
 	a.pending.Merge(scope)
 	a.mu.Unlock()
 	a.ring()
+}
+
+// sense is Wake for what the kernel announced.
+func (a *Agent) sense(scope dataplane.Scope) {
+	a.mu.Lock()
+	a.sensed.Merge(scope)
+	a.mu.Unlock()
+	select {
+	case a.senses <- struct{}{}:
+	default:
+	}
+}
+
+// heed wakes the loop for what the kernel announced, save where that is about to
+// be read again anyway: the kernel announces our own FDB entries without saying
+// that they are ours, and each would cost the reading that was just put off.
+func (a *Agent) heed() {
+	a.mu.Lock()
+	scope := a.sensed
+	a.sensed = dataplane.Scope{}
+	a.mu.Unlock()
+	for ns, owed := range a.rec.Owed() {
+		if scope[ns] &^= owed; scope[ns] == 0 {
+			delete(scope, ns)
+		}
+	}
+	if len(scope) > 0 {
+		a.Wake(scope)
+	}
 }
 
 func (a *Agent) ring() {
@@ -206,6 +237,9 @@ func (a *Agent) loop(ctx context.Context) error {
 			// What comes together is served together: a host and its subnet are
 			// two records, a hundred containers are a hundred requests.
 			gather.set(gatherFor)
+			continue
+		case <-a.senses:
+			a.heed()
 			continue
 		case <-pay.c:
 			pay.c = nil

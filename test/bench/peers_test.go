@@ -175,6 +175,7 @@ func BenchmarkOneMorePeer(b *testing.B) {
 			routes.wait(b, n)
 			var took, commit []float64
 			next := n + 1000
+			before := a.passes(b)
 			for b.Loop() {
 				began := time.Now()
 				writePeers(b, w.kv, next, 1, own)
@@ -182,6 +183,7 @@ func BenchmarkOneMorePeer(b *testing.B) {
 				took = append(took, routes.wait(b, 1).Sub(began).Seconds())
 				next++
 			}
+			b.ReportMetric(float64(a.passes(b)-before)/float64(len(took)), "passes/peer")
 			slices.Sort(took)
 			b.ReportMetric(median(took)*1e3, "p50-ms")
 			b.ReportMetric(took[len(took)*99/100]*1e3, "p99-ms")

@@ -151,6 +151,17 @@ func (a *agent) attach(tb testing.TB, name string) []netip.Prefix {
 	return own
 }
 
+// passes returns how many passes the agent has made since it started.
+func (a *agent) passes(tb testing.TB) uint32 {
+	tb.Helper()
+	conn, err := grpc.NewClient("unix://"+a.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(tb, err)
+	defer conn.Close()
+	status, err := ovlv1.NewAgentServiceClient(conn).GetStatus(tb.Context(), &ovlv1.GetAgentStatusRequest{})
+	must(tb, err)
+	return status.GetPasses()
+}
+
 func (a *agent) rss(tb testing.TB) float64 { return rssOf(tb, a.cmd.Process.Pid) }
 
 func (a *agent) stop(tb testing.TB) {

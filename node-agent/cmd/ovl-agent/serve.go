@@ -84,13 +84,13 @@ func serve(ctx context.Context, o *options) error {
 	return nil
 }
 
-// trimHeap makes the collector run twice as often as it would by itself, unless
+// trimHeap makes the collector run somewhat more often than it would by itself, unless
 // GOGC says otherwise. Thousands of peers are tens of megabytes that live long,
 // on a host whose memory is for containers; the agent rests nearly always, so
 // the time costs nobody anything.
 func trimHeap() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(60)
 	}
 }
 
