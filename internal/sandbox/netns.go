@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -200,10 +201,25 @@ func (s Sandbox) Remove() error {
 		}
 	}
 	// The state goes last: as long as it is there the name is taken and listed.
-	if err := os.RemoveAll(s.dir()); err != nil {
+	if err := s.removeState(); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", s.Name, err)
 	}
 	return nil
+}
+
+// removeState removes the state's directory from under a name that no sandbox can
+// have. Whoever waits for the command may be about to record how it ended: in a
+// directory that is being emptied that would leave a file, and keep it; in one that
+// has another name it finds nothing to write to.
+func (s Sandbox) removeState() error {
+	trash := filepath.Join(s.paths.State, ".removed-"+s.Name)
+	if err := os.RemoveAll(trash); err != nil {
+		return err
+	}
+	if err := os.Rename(s.dir(), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(trash)
 }
 
 func wrap(what string, err error) error {
