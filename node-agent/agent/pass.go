@@ -32,11 +32,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 
 	snapshot, problems := a.cfg.Cluster.Snapshot()
 	a.keepNetworks(snapshot, held)
-	res := plan.Plan(snapshot, a.local(held, atts, facts.Host))
-	res.Problems = slices.Concat(problems, a.underlayProblem(), a.cfg.Problems(), res.Problems)
-	if !a.proven() {
-		res.State = keepUnproven(res.State, a.rec.Have())
-	}
+	res := a.wants(snapshot, a.local(held, atts, facts.Host), problems)
 	rep := a.rec.Apply(ctx, res.State, time.Now)
 	if len(rep.Gone) > 0 {
 		a.cfg.Attachments.Vanished(rep.Gone)
@@ -44,6 +40,16 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 	}
 	a.publish(ctx, snapshot, res, rep)
 	return rep
+}
+
+// wants plans, and adds what is wrong besides; problems are the snapshot's own.
+func (a *Agent) wants(snapshot *cluster.Snapshot, local plan.Local, problems []cluster.Problem) plan.Result {
+	res := plan.Plan(snapshot, local)
+	res.Problems = slices.Concat(problems, a.underlayProblem(), a.cfg.Problems(), res.Problems)
+	if !a.proven() {
+		res.State = keepUnproven(res.State, a.rec.Have())
+	}
+	return res
 }
 
 // known cuts a scope down to the namespaces that matter: the host's, those of

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -75,15 +74,12 @@ func (a *Agent) diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, er
 		return nil, nil, err
 	}
 	snapshot, problems := a.cfg.Cluster.Snapshot()
-	res := plan.Plan(snapshot, a.local(a.cfg.Subnets.Held(), atts, facts.Host))
-	if !a.proven() {
-		res.State = keepUnproven(res.State, a.rec.Have())
-	}
+	res := a.wants(snapshot, a.local(a.cfg.Subnets.Held(), atts, facts.Host), problems)
 	ops := dataplane.Diff(res.State, a.rec.Have())
 	if len(ops) > 0 || len(facts.Gone) > 0 {
 		a.ring() // what was found is repaired, not only told
 	}
-	return ops, slices.Concat(problems, a.underlayProblem(), res.Problems), nil
+	return ops, res.Problems, nil
 }
 
 // Status tells how the loop is.

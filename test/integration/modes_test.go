@@ -223,7 +223,7 @@ func TestFilesOfAContainer(t *testing.T) {
 	}
 	// What runs already sees its networks come and go.
 	sees := func() string {
-		return l.Run(t, "h1", "sh", "-c", "cat /proc/$(ip netns pids web | head -n1)/root/etc/hosts")
+		return l.Run(t, "h1", "sh", "-c", "cd /proc/$(ip netns pids web | head -n1)/root && cat etc/hosts")
 	}
 	l.Run(t, "h1", "ovlctl", "connect", "red", "web")
 	red := web.Addrs(t, "eth1")[0].String()
