@@ -277,6 +277,7 @@ func FuzzReply(f *testing.F) {
 func FuzzParseReverse(f *testing.F) {
 	f.Add("2.2.64.10.in-addr.arpa.")
 	f.Add("1.0.0.0.d.f.ip6.arpa.")
+	f.Add(".0.0.0.0.in-addr.arpa.")
 	f.Fuzz(func(t *testing.T, name string) {
 		p, ok := parseReverse(name)
 		if !ok {

@@ -43,7 +43,7 @@ func reversed(labels string, most, bits int, parse func(string) (uint64, error))
 	for labels != "" {
 		i := strings.LastIndexByte(labels, '.')
 		v, err := parse(labels[i+1:])
-		if err != nil || n == most {
+		if err != nil || n == most || i == 0 { // i == 0: an empty label comes before this one
 			return p, false
 		}
 		at := n * bits
