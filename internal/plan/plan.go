@@ -17,8 +17,7 @@ func Plan(s *cluster.Snapshot, l Local) Result {
 	p := &planner{snapshot: s, local: l}
 	nets := p.networks()
 	for _, n := range nets {
-		p.segment(n)
-		p.peers(n)
+		drivers[n.Driver](p, n)
 	}
 	p.containers(nets)
 	p.firewall(nets)
@@ -92,11 +91,12 @@ func (p *planner) networks() []network {
 			continue
 		}
 		n, ok := p.snapshot.Network(lease.Network)
+		_, known := drivers[n.Driver]
 		switch {
 		case !ok:
 			p.fault(cluster.SeverityWarning, "network "+lease.Network, fmt.Sprintf("this host holds %s of it, but it is not in the cluster", lease.Prefix),
 				"it was deleted; its containers here have no network")
-		case n.Driver != cluster.DriverOverlay:
+		case !known:
 			p.fault(cluster.SeverityError, "network "+n.Name, fmt.Sprintf("this agent does not know its driver %q", n.Driver), "upgrade ovl-agent")
 		default:
 			nets = append(nets, network{

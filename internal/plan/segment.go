@@ -21,17 +21,11 @@ func Alias(network, what string) string { return dataplane.AliasPrefix + network
 var gatewayLinkLocal = netip.MustParsePrefix("fe80::1/64")
 
 // segment emits this host's own piece of a network: the bridge with a gateway
-// per subnet, and the VXLAN device. The device needs no address: what the host
-// itself sends through it gets the gateway's, by the peer routes' source.
+// per subnet.
 func (p *planner) segment(n network) {
 	p.add(dataplane.Link{
 		LinkKey: dataplane.LinkKey{Name: n.bridge}, Kind: dataplane.Bridge,
 		MAC: cluster.GatewayMAC(p.local.ID, n.VNI), MTU: n.mtu, Up: true, Alias: Alias(n.Name, "gateway"),
-	})
-	p.add(dataplane.Link{
-		LinkKey: dataplane.LinkKey{Name: n.vxlan}, Kind: dataplane.VXLAN,
-		MAC: cluster.VTEPMAC(p.local.ID, n.VNI), MTU: n.mtu, Up: true, Alias: Alias(n.Name, "vtep"),
-		VXLAN: dataplane.VXLANAttrs{VNI: n.VNI, Port: p.local.Port, Local: p.local.Underlay.Addrs[0]},
 	})
 	if slices.ContainsFunc(n.own, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
 		p.add(dataplane.Addr{AddrKey: dataplane.AddrKey{Link: n.bridge, Prefix: gatewayLinkLocal}})
@@ -43,4 +37,14 @@ func (p *planner) segment(n network) {
 			dataplane.Route{RouteKey: dataplane.RouteKey{Dst: own}, Link: n.bridge, Src: gw},
 		)
 	}
+}
+
+// tunnel emits the VXLAN device. It needs no address: what the host itself sends
+// through it gets the gateway's, by the peer routes' source.
+func (p *planner) tunnel(n network) {
+	p.add(dataplane.Link{
+		LinkKey: dataplane.LinkKey{Name: n.vxlan}, Kind: dataplane.VXLAN,
+		MAC: cluster.VTEPMAC(p.local.ID, n.VNI), MTU: n.mtu, Up: true, Alias: Alias(n.Name, "vtep"),
+		VXLAN: dataplane.VXLANAttrs{VNI: n.VNI, Port: p.local.Port, Local: p.local.Underlay.Addrs[0]},
+	})
 }

@@ -1,0 +1,17 @@
+package plan
+
+import "github.com/ovlnet/ovl/internal/cluster"
+
+// drivers holds, for each driver, what emits the rows of a network of it: this
+// host's own piece, and the ways to the other hosts' pieces. A driver that is
+// not here is one of a newer ovl.
+var drivers = map[cluster.Driver]func(*planner, network){
+	cluster.DriverOverlay: (*planner).overlay,
+}
+
+// overlay emits a network whose hosts reach each other's subnets by VXLAN.
+func (p *planner) overlay(n network) {
+	p.segment(n)
+	p.tunnel(n)
+	p.peers(n)
+}
