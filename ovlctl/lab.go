@@ -51,6 +51,7 @@ func newLabUp(o *options) *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
 			// The daemons share this machine's processors: more hosts, more time.
+			cfg.Steady = true // what a guide shows is what people see
 			cfg.Ready = defaultTimeout + time.Duration(cfg.Hosts)*time.Second
 			if changed(c, "timeout") {
 				cfg.Ready = o.timeout

@@ -40,6 +40,9 @@ type Config struct {
 	BinDir string `json:"binDir"` // where ovl-agent, ovl-controller and ovlctl are; empty: beside this executable
 	Root   string `json:"root"`   // where labs are recorded; empty: DefaultRoot
 
+	// Steady gives h1, h2, … the same HostIDs in every lab, and so the same
+	// subnets and MACs to what is made there in the same order.
+	Steady bool `json:"steady"`
 	// Bare starts no daemons: hosts and their underlay, nothing else.
 	Bare bool `json:"bare"`
 	// Idle starts no agents; the controller runs. See Start.

@@ -3,6 +3,8 @@ package lab
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,16 +100,21 @@ func prepareHost(spec string) (hostSpec, error) {
 	return s, hostMounts(s)
 }
 
-// hostFiles are the files in /etc that a host has of its own.
+// hostFiles are the files that a host has of its own.
 func hostFiles(s hostSpec) map[string]string {
 	var hosts strings.Builder
 	hosts.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
 	for i, name := range s.Config.names() {
 		fmt.Fprintf(&hosts, "%s %s\n", s.Config.address(part(i)).Addr(), name)
 	}
-	return map[string]string{
+	files := map[string]string{
 		"/etc/hostname":    s.Name + "\n",
 		"/etc/hosts":       hosts.String(),
 		"/etc/resolv.conf": "# A lab has no resolver of its own; its hosts are in /etc/hosts.\noptions timeout:1 attempts:1\n",
 	}
+	if s.Config.Steady {
+		sum := sha256.Sum256([]byte("lab " + s.Name))
+		files["/var/lib/ovl/host-id"] = hex.EncodeToString(sum[:16]) + "\n"
+	}
+	return files
 }

@@ -180,3 +180,17 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+func TestSteadyHostsHaveTheSameIDsInEveryLab(t *testing.T) {
+	t.Parallel()
+	var ids []string
+	for range 2 {
+		l := up(t, Config{Hosts: 2, Bare: true, Steady: true})
+		for _, host := range l.Members() {
+			ids = append(ids, run(t, l, host, "cat", "/var/lib/ovl/host-id"))
+		}
+	}
+	if ids[0] != ids[2] || ids[1] != ids[3] || ids[0] == ids[1] {
+		t.Errorf("the IDs of h1 and h2 in two labs are %v", ids)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,7 +59,7 @@ func hostMounts(s hostSpec) error {
 }
 
 // layer mounts an overlay on dir whose upper layer holds the directories made
-// and those of files that are in dir.
+// and those of files that are in dir or in one of made.
 func layer(dir string, made []string, files map[string]string) error {
 	upper, work := filepath.Join(scratch, dir), filepath.Join(scratch, "work", dir)
 	if err := os.MkdirAll(work, 0o700); err != nil {
@@ -70,7 +71,7 @@ func layer(dir string, made []string, files map[string]string) error {
 		}
 	}
 	for path, content := range files {
-		if filepath.Dir(path) != dir {
+		if !strings.HasPrefix(path, dir+"/") {
 			continue
 		}
 		if err := os.WriteFile(filepath.Join(scratch, path), []byte(content), 0o644); err != nil { //nolint:gosec // everybody reads /etc/hosts
