@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ func networkView() view[*ovlv1.Network] {
 			{title: "HOST-PREFIX", cell: hostPrefixes},
 			{title: "OUTSIDE", cell: outside},
 			{title: "MTU", wide: true, cell: networkMTU},
+			{title: "NAT66", wide: true, cell: func(n *ovlv1.Network) string { return yesNo(n.GetNat66()) }},
 			{title: "DIRECT-ROUTING", wide: true, cell: func(n *ovlv1.Network) string { return yesNo(n.GetDirectRouting()) }},
 			{title: "STATIC-RANGE", wide: true, cell: (*ovlv1.Network).GetStaticRange},
 			{title: "DNS-DOMAIN", wide: true, cell: (*ovlv1.Network).GetDnsDomain},
@@ -44,16 +46,26 @@ func hostPrefixes(n *ovlv1.Network) string {
 	return strings.Join(out, ",")
 }
 
-// outside says how traffic leaves the network.
+// outside says how traffic leaves the network, for each family in which it
+// differs.
 func outside(n *ovlv1.Network) string {
-	switch {
-	case n.GetInternal():
+	if n.GetInternal() {
 		return "none"
-	case n.GetMasquerade():
-		return "masquerade"
-	default:
-		return "routed"
 	}
+	var ways []string
+	for _, s := range n.GetSubnets() {
+		way := "routed"
+		switch six := strings.Contains(s, ":"); {
+		case six && n.GetNat66():
+			way = "nat66"
+		case !six && n.GetMasquerade():
+			way = "masquerade"
+		}
+		if !slices.Contains(ways, way) {
+			ways = append(ways, way)
+		}
+	}
+	return list(ways)
 }
 
 func networkMTU(n *ovlv1.Network) string {

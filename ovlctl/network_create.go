@@ -65,7 +65,8 @@ func (f *networkFlags) register(c *cobra.Command) {
 	fl.Lookup("host-prefix").DefValue = "" // pflag would show it as []
 	fl.StringVar(&f.driver, "driver", ovlv1.Driver_overlay.String(), "overlay, bridge or macvlan")
 	fl.BoolVar(&r.Internal, "internal", false, "no way out, and none in")
-	fl.BoolVar(&f.noMasquerade, "no-masquerade", false, "traffic to the outside keeps the container's address")
+	fl.BoolVar(&f.noMasquerade, "no-masquerade", false, "IPv4 to the outside keeps the container's address")
+	fl.BoolVar(&r.Nat66, "nat66", false, "IPv6 to the outside gets the host's address")
 	fl.BoolVar(&r.DirectRouting, "direct-routing", false, "hosts on the same segment route without VXLAN")
 	fl.Uint32Var(&r.Mtu, "mtu", 0, "bytes (0: what the underlay allows)")
 	fl.Uint32Var(&r.Vni, "vni", 0, "VXLAN network identifier (0: the next free one)")

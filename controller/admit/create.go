@@ -1,6 +1,8 @@
 package admit
 
 import (
+	"slices"
+
 	"github.com/ovlnet/ovl/internal/cluster"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
@@ -19,6 +21,7 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 		Pools:      pools(&vs, req.GetSubnets(), req.GetHostPrefixes()),
 		Internal:   req.GetInternal(),
 		Masquerade: req.Masquerade == nil || req.GetMasquerade(),
+		NAT66:      req.GetNat66(),
 		MTU:        int(req.GetMtu()),
 		DNSDomain:  req.GetDnsDomain(),
 		Labels:     req.GetLabels(),
@@ -27,6 +30,7 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 		vs.addf("vni", "%d is out of range: use %d to %d, or 0 for the next free one", n.VNI, cluster.MinVNI, cluster.MaxVNI)
 	}
 	mtu(&vs, n.MTU, n.Pools)
+	nat66(&vs, n)
 	domain(&vs, "dns_domain", n.DNSDomain)
 	labels(&vs, "labels", n.Labels)
 	return n, vs
@@ -93,6 +97,17 @@ func mtu(vs *list, value int, pools []cluster.Pool) {
 	}
 	if value < least || value > maxMTU {
 		vs.addf("mtu", "%d is out of range: use %d to %d bytes%s, or 0 for what the underlay allows", value, least, maxMTU, why)
+	}
+}
+
+// nat66 refuses a translation that would never happen.
+func nat66(vs *list, n cluster.Network) {
+	switch {
+	case !n.NAT66:
+	case n.Internal:
+		vs.addf("nat66", "an internal network has no way out to translate on: choose one of the two")
+	case !slices.ContainsFunc(n.Pools, func(p cluster.Pool) bool { return p.Prefix.Addr().Is6() }):
+		vs.addf("nat66", "the network has no IPv6 subnet: give one, such as --subnet fd64::/48, or leave nat66 out")
 	}
 }
 

@@ -99,6 +99,10 @@ func TestCreateRefuses(t *testing.T) {
 		{"VNI", func(r *ovlv1.CreateNetworkRequest) { r.Vni = 1 << 24 }, "vni", []string{"16777215"}},
 		{"small MTU", func(r *ovlv1.CreateNetworkRequest) { r.Mtu = 575 }, "mtu", []string{"576"}},
 		{"large MTU", func(r *ovlv1.CreateNetworkRequest) { r.Mtu = 65536 }, "mtu", []string{"65535"}},
+		{"NAT66 without IPv6", func(r *ovlv1.CreateNetworkRequest) { r.Nat66 = true }, "nat66", []string{"no IPv6 subnet"}},
+		{"NAT66 of an internal network", func(r *ovlv1.CreateNetworkRequest) {
+			r.Subnets, r.Nat66, r.Internal = []string{"fd64::/48"}, true, true
+		}, "nat66", []string{"no way out"}},
 		{"IPv6 MTU", func(r *ovlv1.CreateNetworkRequest) { r.Subnets, r.Mtu = []string{"fd64::/48"}, 1279 }, "mtu", []string{"1280"}},
 		{"domain", func(r *ovlv1.CreateNetworkRequest) { r.DnsDomain = "lab..example" }, "dns_domain", nil},
 		{"domain dot", func(r *ovlv1.CreateNetworkRequest) { r.DnsDomain = "lab." }, "dns_domain", nil},

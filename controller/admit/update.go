@@ -24,6 +24,12 @@ func Update(n cluster.Network, req *ovlv1.UpdateNetworkRequest) (cluster.Network
 	if req.Masquerade != nil {
 		n.Masquerade = req.GetMasquerade()
 	}
+	if req.Nat66 != nil {
+		n.NAT66 = req.GetNat66()
+	}
+	if req.Nat66 != nil || req.Internal != nil {
+		nat66(&vs, n)
+	}
 	if req.Mtu != nil {
 		n.MTU = int(req.GetMtu())
 		mtu(&vs, n.MTU, n.Pools)
@@ -62,6 +68,7 @@ func Differences(have, want cluster.Network, hostPrefixes []uint32) []string {
 	}
 	differ("internal", have.Internal, want.Internal)
 	differ("masquerade", have.Masquerade, want.Masquerade)
+	differ("NAT66", have.NAT66, want.NAT66)
 	differ("MTU", have.MTU, want.MTU)
 	differ("DNS domain", have.DNSDomain, want.DNSDomain)
 	if !maps.Equal(have.Labels, want.Labels) {

@@ -20,6 +20,8 @@ func TestUpdate(t *testing.T) {
 		{"revision", four, &ovlv1.UpdateNetworkRequest{Revision: -1}, "revision"},
 		{"MTU", four, &ovlv1.UpdateNetworkRequest{Mtu: new(uint32(1))}, "mtu"},
 		{"IPv6 MTU", six, &ovlv1.UpdateNetworkRequest{Mtu: new(uint32(1000))}, "mtu"},
+		{"NAT66 of IPv4", four, &ovlv1.UpdateNetworkRequest{Nat66: new(true)}, "nat66"},
+		{"NAT66 and internal", six, &ovlv1.UpdateNetworkRequest{Nat66: new(true), Internal: new(true)}, "nat66"},
 		{"domain", four, &ovlv1.UpdateNetworkRequest{DnsDomain: new("-")}, "dns_domain"},
 		{"labels unset", four, &ovlv1.UpdateNetworkRequest{Labels: map[string]string{"a": "b"}}, "labels"},
 		{"labels", four, &ovlv1.UpdateNetworkRequest{SetLabels: true, Labels: map[string]string{"": "b"}}, "labels"},
@@ -35,6 +37,12 @@ func TestUpdate(t *testing.T) {
 	if len(vs) > 0 || !got.Internal || got.Masquerade || got.MTU != 0 || got.DNSDomain != "" || len(got.Labels) != 0 {
 		t.Errorf("updated to %+v, %v", got, vs)
 	}
+	translated, vs := admit.Update(six, &ovlv1.UpdateNetworkRequest{Nat66: new(true)})
+	if len(vs) > 0 || !translated.NAT66 {
+		t.Errorf("updated to %+v, %v", translated, vs)
+	}
+	_, vs = admit.Update(translated, &ovlv1.UpdateNetworkRequest{Internal: new(true)})
+	expect(t, vs, "nat66", "no way out")
 	if kept, vs := admit.Update(four, &ovlv1.UpdateNetworkRequest{}); len(vs) > 0 || kept.MTU != 1400 || kept.Labels["a"] != "b" {
 		t.Errorf("an empty update made it %+v, %v", kept, vs)
 	}

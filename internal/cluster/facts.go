@@ -64,7 +64,8 @@ type Network struct {
 	Driver        Driver
 	Pools         []Pool // one or two; at most one of each family
 	Internal      bool   // no way out, and none in
-	Masquerade    bool   // traffic to the outside gets the host's address
+	Masquerade    bool   // IPv4 to the outside gets the host's address
+	NAT66         bool   // IPv6 to the outside does too
 	DirectRouting bool   // peers on the same segment are routed without VXLAN
 	MTU           int    // bytes; 0 = what the underlay allows
 	StaticRange   netip.Prefix

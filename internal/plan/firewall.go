@@ -34,7 +34,7 @@ func (p *planner) firewall(nets []network) {
 		p.localnets(f, bridges)
 		p.chain(f, "filter", chainForward, forwardRules(f, on, bridges), "FORWARD")
 		p.chain(f, "filter", chainInput, inputRules(f, on), "INPUT")
-		p.chain(f, "nat", chainPostrouting, slices.Concat(hairpinRules(f, on, bridges), masqueradeRules(on)), "POSTROUTING")
+		p.chain(f, "nat", chainPostrouting, slices.Concat(hairpinRules(f, on, bridges), masqueradeRules(f, on)), "POSTROUTING")
 		p.chain(f, "raw", chainPrerouting, p.untrackedRules(f, on), "PREROUTING")
 		p.chain(f, "raw", chainOutput, p.tunnelRule(f), "OUTPUT")
 		if p.local.DockerUser[i] {
@@ -140,11 +140,12 @@ func inputRules(f dataplane.Family, on []pooled) []string {
 }
 
 // masqueradeRules give the traffic of this host's containers to the outside
-// the host's address. Between containers it is never changed.
-func masqueradeRules(on []pooled) []string {
+// the host's address, in IPv6 only where that is asked for: its addresses need
+// no sharing. Between containers it is never changed.
+func masqueradeRules(f dataplane.Family, on []pooled) []string {
 	var rules []string
 	for _, n := range on {
-		if n.Internal || !n.Masquerade {
+		if n.Internal || f == dataplane.IPv4 && !n.Masquerade || f == dataplane.IPv6 && !n.NAT66 {
 			continue
 		}
 		for _, own := range n.own {

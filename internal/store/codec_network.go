@@ -15,6 +15,7 @@ type networkRecord struct {
 	Pools         []poolRecord      `json:"pools"`
 	Internal      bool              `json:"internal,omitempty"`
 	Masquerade    bool              `json:"masquerade,omitempty"`
+	NAT66         bool              `json:"nat66,omitempty"`
 	DirectRouting bool              `json:"directRouting,omitempty"`
 	MTU           int               `json:"mtu,omitempty"`
 	StaticRange   netip.Prefix      `json:"staticRange,omitzero"`
@@ -37,7 +38,7 @@ func EncodeNetwork(n cluster.Network) ([]byte, error) {
 	}
 	rec := networkRecord{
 		Name: n.Name, VNI: n.VNI, Driver: n.Driver,
-		Internal: n.Internal, Masquerade: n.Masquerade, DirectRouting: n.DirectRouting,
+		Internal: n.Internal, Masquerade: n.Masquerade, NAT66: n.NAT66, DirectRouting: n.DirectRouting,
 		MTU: n.MTU, StaticRange: n.StaticRange, DNSDomain: n.DNSDomain, Parent: n.Parent,
 		Labels: n.Labels, Created: n.Created.UTC(),
 	}
@@ -59,7 +60,7 @@ func DecodeNetwork(r Record) (cluster.Network, error) {
 	}
 	n := cluster.Network{
 		Name: rec.Name, VNI: rec.VNI, Driver: rec.Driver,
-		Internal: rec.Internal, Masquerade: rec.Masquerade, DirectRouting: rec.DirectRouting,
+		Internal: rec.Internal, Masquerade: rec.Masquerade, NAT66: rec.NAT66, DirectRouting: rec.DirectRouting,
 		MTU: rec.MTU, StaticRange: rec.StaticRange, DNSDomain: rec.DNSDomain, Parent: rec.Parent,
 		Labels: orNil(rec.Labels), Created: rec.Created.UTC(),
 		CreateRevision: r.CreateRev, Revision: r.ModRev,

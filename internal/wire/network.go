@@ -41,7 +41,7 @@ func ParseDriver(p ovlv1.Driver) (cluster.Driver, error) {
 func Network(n cluster.Network) *ovlv1.Network {
 	p := &ovlv1.Network{
 		Name: n.Name, Vni: uint32(n.VNI), Driver: Driver(n.Driver),
-		Internal: n.Internal, Masquerade: n.Masquerade, DirectRouting: n.DirectRouting,
+		Internal: n.Internal, Masquerade: n.Masquerade, Nat66: n.NAT66, DirectRouting: n.DirectRouting,
 		Mtu: unsigned(n.MTU), StaticRange: prefixText(n.StaticRange),
 		DnsDomain: n.DNSDomain, Parent: n.Parent, Labels: labels(n.Labels),
 		Created: timestamp(n.Created), Revision: n.Revision,
@@ -73,7 +73,7 @@ func ParseNetwork(p *ovlv1.Network) (cluster.Network, error) {
 	}
 	return cluster.Network{
 		Name: p.GetName(), VNI: cluster.VNI(p.GetVni()), Driver: driver, Pools: pools,
-		Internal: p.GetInternal(), Masquerade: p.GetMasquerade(), DirectRouting: p.GetDirectRouting(),
+		Internal: p.GetInternal(), Masquerade: p.GetMasquerade(), NAT66: p.GetNat66(), DirectRouting: p.GetDirectRouting(),
 		MTU: int(p.GetMtu()), StaticRange: static,
 		DNSDomain: p.GetDnsDomain(), Parent: p.GetParent(), Labels: labels(p.GetLabels()),
 		Created: parseTimestamp(p.GetCreated()), Revision: p.GetRevision(),

@@ -229,7 +229,7 @@ func gatewayOfSubnet(t *testing.T, c labtest.Container) netip.Addr {
 func TestPublishedPortsOfBothFamilies(t *testing.T) {
 	t.Parallel()
 	l := labtest.Up(t, lab.Config{Hosts: 2, IPv6: true})
-	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16", "--subnet", "fd64::/48")
+	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16", "--subnet", "fd64::/48", "--nat66")
 	h1, h2 := addressOf(t, l, "h1"), addressOf(t, l, "h2")
 	web := echo(t, l, "h1", "web", "blue", "8080:7777", "8080:7777/udp", "["+h1.String()+"]:8082:7777", "["+h1.String()+"]:8082:7777/udp")
 	near, far := l.Sandbox(t, "h1", "near", "--network", "blue"), l.Sandbox(t, "h2", "far", "--network", "blue")

@@ -144,7 +144,7 @@ type Network struct {
 	// For each of subnets, the length of the piece that a host takes.
 	HostPrefixes  []uint32               `protobuf:"varint,5,rep,packed,name=host_prefixes,json=hostPrefixes,proto3" json:"host_prefixes,omitempty"`
 	Internal      bool                   `protobuf:"varint,6,opt,name=internal,proto3" json:"internal,omitempty"`                                // no way out, and none in
-	Masquerade    bool                   `protobuf:"varint,7,opt,name=masquerade,proto3" json:"masquerade,omitempty"`                            // traffic to the outside gets the host's address
+	Masquerade    bool                   `protobuf:"varint,7,opt,name=masquerade,proto3" json:"masquerade,omitempty"`                            // IPv4 to the outside gets the host's address
 	DirectRouting bool                   `protobuf:"varint,8,opt,name=direct_routing,json=directRouting,proto3" json:"direct_routing,omitempty"` // peers on the same segment are routed without VXLAN
 	Mtu           uint32                 `protobuf:"varint,9,opt,name=mtu,proto3" json:"mtu,omitempty"`                                          // bytes; 0 = what the underlay allows
 	StaticRange   string                 `protobuf:"bytes,10,opt,name=static_range,json=staticRange,proto3" json:"static_range,omitempty"`       // for addresses that move between hosts
@@ -153,6 +153,7 @@ type Network struct {
 	Labels        map[string]string      `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Created       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created,proto3" json:"created,omitempty"`
 	Revision      int64                  `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"` // of the record; for optimistic updates
+	Nat66         bool                   `protobuf:"varint,16,opt,name=nat66,proto3" json:"nat66,omitempty"`       // IPv6 to the outside gets the host's address
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +293,13 @@ func (x *Network) GetRevision() int64 {
 	return 0
 }
 
+func (x *Network) GetNat66() bool {
+	if x != nil {
+		return x.Nat66
+	}
+	return false
+}
+
 type CreateNetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -307,6 +315,7 @@ type CreateNetworkRequest struct {
 	DnsDomain     string                 `protobuf:"bytes,11,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
 	Parent        string                 `protobuf:"bytes,12,opt,name=parent,proto3" json:"parent,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Nat66         bool                   `protobuf:"varint,16,opt,name=nat66,proto3" json:"nat66,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -430,6 +439,13 @@ func (x *CreateNetworkRequest) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *CreateNetworkRequest) GetNat66() bool {
+	if x != nil {
+		return x.Nat66
+	}
+	return false
 }
 
 type GetNetworkRequest struct {
@@ -598,6 +614,7 @@ type UpdateNetworkRequest struct {
 	DnsDomain     *string                `protobuf:"bytes,6,opt,name=dns_domain,json=dnsDomain,proto3,oneof" json:"dns_domain,omitempty"`
 	SetLabels     bool                   `protobuf:"varint,7,opt,name=set_labels,json=setLabels,proto3" json:"set_labels,omitempty"` // replace the labels by these
 	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Nat66         *bool                  `protobuf:"varint,9,opt,name=nat66,proto3,oneof" json:"nat66,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -686,6 +703,13 @@ func (x *UpdateNetworkRequest) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *UpdateNetworkRequest) GetNat66() bool {
+	if x != nil && x.Nat66 != nil {
+		return *x.Nat66
+	}
+	return false
 }
 
 type DeleteNetworkRequest struct {
@@ -904,7 +928,7 @@ var File_ovl_v1_network_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_network_proto_rawDesc = "" +
 	"\n" +
-	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x04\n" +
+	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x04\n" +
 	"\aNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\x12&\n" +
@@ -924,10 +948,11 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\x06parent\x18\f \x01(\tR\x06parent\x123\n" +
 	"\x06labels\x18\r \x03(\v2\x1b.ovl.v1.Network.LabelsEntryR\x06labels\x124\n" +
 	"\acreated\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1a\n" +
-	"\brevision\x18\x0f \x01(\x03R\brevision\x1a9\n" +
+	"\brevision\x18\x0f \x01(\x03R\brevision\x12\x14\n" +
+	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x04\n" +
 	"\x14CreateNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x06driver\x18\x02 \x01(\x0e2\x0e.ovl.v1.DriverR\x06driver\x12\x18\n" +
@@ -945,7 +970,8 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\n" +
 	"dns_domain\x18\v \x01(\tR\tdnsDomain\x12\x16\n" +
 	"\x06parent\x18\f \x01(\tR\x06parent\x12@\n" +
-	"\x06labels\x18\r \x03(\v2(.ovl.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\r \x03(\v2(.ovl.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
@@ -959,7 +985,7 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\x14ListNetworksResponse\x12+\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x0f.ovl.v1.NetworkR\bnetworks\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\x96\x03\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xbb\x03\n" +
 	"\x14UpdateNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1f\n" +
@@ -972,14 +998,16 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"dns_domain\x18\x06 \x01(\tH\x03R\tdnsDomain\x88\x01\x01\x12\x1d\n" +
 	"\n" +
 	"set_labels\x18\a \x01(\bR\tsetLabels\x12@\n" +
-	"\x06labels\x18\b \x03(\v2(.ovl.v1.UpdateNetworkRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\b \x03(\v2(.ovl.v1.UpdateNetworkRequest.LabelsEntryR\x06labels\x12\x19\n" +
+	"\x05nat66\x18\t \x01(\bH\x04R\x05nat66\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
 	"\t_internalB\r\n" +
 	"\v_masqueradeB\x06\n" +
 	"\x04_mtuB\r\n" +
-	"\v_dns_domain\"@\n" +
+	"\v_dns_domainB\b\n" +
+	"\x06_nat66\"@\n" +
 	"\x14DeleteNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x17\n" +
