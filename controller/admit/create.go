@@ -57,12 +57,15 @@ func name(vs *list, field, value string) {
 // refused, not ignored: a network that silently behaves otherwise is worse than
 // none.
 func driver(vs *list, req *ovlv1.CreateNetworkRequest) cluster.Driver {
+	out := cluster.DriverOverlay
 	switch d := req.GetDriver(); d {
 	case ovlv1.Driver_DRIVER_UNSPECIFIED, ovlv1.Driver_overlay:
-	case ovlv1.Driver_bridge, ovlv1.Driver_macvlan:
-		vs.addf("driver", "%s is not available yet in this version: use overlay", d)
+	case ovlv1.Driver_bridge:
+		out = cluster.DriverBridge
+	case ovlv1.Driver_macvlan:
+		vs.addf("driver", "%s is not available yet in this version: use overlay or bridge", d)
 	default:
-		vs.addf("driver", "%d is unknown: use overlay", int32(d))
+		vs.addf("driver", "%d is unknown: use overlay or bridge", int32(d))
 	}
 	if req.GetDirectRouting() {
 		vs.addf("direct_routing", "is not available yet in this version: leave it out")
@@ -73,7 +76,7 @@ func driver(vs *list, req *ovlv1.CreateNetworkRequest) cluster.Driver {
 	if req.GetParent() != "" {
 		vs.addf("parent", "belongs to the driver macvlan, which is not available yet in this version: leave it out")
 	}
-	return cluster.DriverOverlay
+	return out
 }
 
 // The bounds of an MTU in bytes: what every host must accept in IPv4 (RFC 791

@@ -115,7 +115,6 @@ func TestCreateRefuses(t *testing.T) {
 		{"label long value", func(r *ovlv1.CreateNetworkRequest) { r.Labels = map[string]string{"k": strings.Repeat("v", 257)} }, "labels", []string{"256"}},
 		{"label text", func(r *ovlv1.CreateNetworkRequest) { r.Labels = map[string]string{"k": "\x1b[31m"} }, "labels", []string{"printable"}},
 
-		{"bridge", func(r *ovlv1.CreateNetworkRequest) { r.Driver = ovlv1.Driver_bridge }, "driver", []string{"bridge", "not available yet"}},
 		{"macvlan", func(r *ovlv1.CreateNetworkRequest) { r.Driver = ovlv1.Driver_macvlan }, "driver", []string{"macvlan", "not available yet"}},
 		{"unknown driver", func(r *ovlv1.CreateNetworkRequest) { r.Driver = 42 }, "driver", []string{"42"}},
 		{"direct routing", func(r *ovlv1.CreateNetworkRequest) { r.DirectRouting = true }, "direct_routing", []string{"not available yet"}},
@@ -179,7 +178,7 @@ func TestCreateDefaults(t *testing.T) {
 
 func TestCreateNamesEveryViolation(t *testing.T) {
 	_, vs := admit.Create(&ovlv1.CreateNetworkRequest{
-		Name: "B", Subnets: []string{"10.0.0.1/16", "x"}, Vni: 1 << 30, Mtu: 1, DnsDomain: "_", Driver: ovlv1.Driver_bridge,
+		Name: "B", Subnets: []string{"10.0.0.1/16", "x"}, Vni: 1 << 30, Mtu: 1, DnsDomain: "_", Driver: 99,
 	})
 	var fields []string
 	for _, v := range vs {

@@ -3,10 +3,11 @@ package plan
 import "github.com/ovlnet/ovl/internal/cluster"
 
 // drivers holds, for each driver, what emits the rows of a network of it: this
-// host's own piece, and the ways to the other hosts' pieces. A driver that is
-// not here is one of a newer ovl.
+// host's own piece, and the ways to the other hosts' pieces. With the driver
+// bridge there are none. A driver that is not here is one of a newer ovl.
 var drivers = map[cluster.Driver]func(*planner, network){
 	cluster.DriverOverlay: (*planner).overlay,
+	cluster.DriverBridge:  (*planner).segment,
 }
 
 // overlay emits a network whose hosts reach each other's subnets by VXLAN.
@@ -14,4 +15,10 @@ func (p *planner) overlay(n network) {
 	p.segment(n)
 	p.tunnel(n)
 	p.peers(n)
+}
+
+// Knows reports whether networks of that driver can be planned.
+func Knows(d cluster.Driver) bool {
+	_, ok := drivers[d]
+	return ok
 }

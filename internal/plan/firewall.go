@@ -51,6 +51,14 @@ type pooled struct {
 	pool cluster.Pool
 }
 
+// devices returns the links by which packets of the network come in.
+func (n network) devices() []string {
+	if n.vxlan == "" {
+		return []string{n.bridge}
+	}
+	return []string{n.bridge, n.vxlan}
+}
+
 func pooledOf(f dataplane.Family, nets []network) []pooled {
 	var on []pooled
 	for _, n := range nets {
@@ -85,11 +93,16 @@ func forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
 	}
 	var rules []string
 	for _, n := range on {
+		if n.vxlan != "" {
+			rules = append(rules,
+				fmt.Sprintf("-i %s -o %s -j ACCEPT", n.bridge, n.vxlan),
+				fmt.Sprintf("-i %s -o %s -j ACCEPT", n.vxlan, n.bridge),
+			)
+		}
 		rules = append(rules,
-			fmt.Sprintf("-i %s -o %s -j ACCEPT", n.bridge, n.vxlan),
-			fmt.Sprintf("-i %s -o %s -j ACCEPT", n.vxlan, n.bridge),
 			fmt.Sprintf("-i %s -o %s -j ACCEPT", n.bridge, n.bridge),
-			// A subnet that no host holds must not leak to the default route.
+			// A subnet that no host holds, or another one that nothing leads to,
+			// must not leak to the default route.
 			fmt.Sprintf("-d %s -i %s -j REJECT --reject-with %s", n.pool.Prefix, n.bridge, unreachable),
 		)
 		if !n.Internal {
@@ -125,10 +138,9 @@ func inputRules(f dataplane.Family, on []pooled) []string {
 		for _, protocol := range []string{"udp", "tcp"} {
 			rules = append(rules, fmt.Sprintf("-d %s -i %s -p %s -m %[3]s --dport 53 -j ACCEPT", n.pool.Prefix, n.bridge, protocol))
 		}
-		rules = append(rules,
-			fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, n.bridge),
-			fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, n.vxlan),
-		)
+		for _, dev := range n.devices() {
+			rules = append(rules, fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, dev))
+		}
 		if n.Internal {
 			rules = append(rules, fmt.Sprintf("-i %s -j DROP", n.bridge))
 		}
@@ -164,7 +176,7 @@ func masqueradeRules(f dataplane.Family, on []pooled) []string {
 func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
 	rules := slices.Concat(p.guardRules(), p.tunnelRule(f), loopbackRules(f))
 	for _, n := range on {
-		for _, dev := range []string{n.bridge, n.vxlan} {
+		for _, dev := range n.devices() {
 			rules = append(rules, fmt.Sprintf("-s %s -d %s -i %s -m addrtype ! --dst-type LOCAL -j CT --notrack", n.pool.Prefix, n.pool.Prefix, dev))
 		}
 	}

@@ -37,7 +37,7 @@ func drawWorld(t *rapid.T) world {
 	}
 	for n := range rapid.IntRange(0, 4).Draw(t, "networks") {
 		net := cluster.Network{
-			Name: fmt.Sprintf("net%d", n), VNI: cluster.VNI(100 + n), Driver: cluster.DriverOverlay,
+			Name: fmt.Sprintf("net%d", n), VNI: cluster.VNI(100 + n), Driver: rapid.SampledFrom([]cluster.Driver{cluster.DriverOverlay, cluster.DriverBridge}).Draw(t, "driver"),
 			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), NAT66: rapid.Bool().Draw(t, "nat66"), CreateRevision: int64(n + 1),
 			Pools: []cluster.Pool{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 0, 0}), 16), HostPrefix: 24}},
 		}

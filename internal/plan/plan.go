@@ -40,7 +40,7 @@ type network struct {
 	own    []netip.Prefix // the subnets that this host holds, sorted
 	mtu    int            // of the container's interfaces
 	bridge string
-	vxlan  string
+	vxlan  string // empty: nothing leads to other hosts
 }
 
 // gateway returns the host's own address in the network for the family of a.
@@ -91,18 +91,14 @@ func (p *planner) networks() []network {
 			continue
 		}
 		n, ok := p.snapshot.Network(lease.Network)
-		_, known := drivers[n.Driver]
 		switch {
 		case !ok:
 			p.fault(cluster.SeverityWarning, "network "+lease.Network, fmt.Sprintf("this host holds %s of it, but it is not in the cluster", lease.Prefix),
 				"it was deleted; its containers here have no network")
-		case !known:
+		case !Knows(n.Driver):
 			p.fault(cluster.SeverityError, "network "+n.Name, fmt.Sprintf("this agent does not know its driver %q", n.Driver), "upgrade ovl-agent")
 		default:
-			nets = append(nets, network{
-				Network: n, own: []netip.Prefix{lease.Prefix}, mtu: p.mtu(n),
-				bridge: BridgeName(n.VNI), vxlan: VXLANName(n.VNI),
-			})
+			nets = append(nets, p.network(n, lease.Prefix))
 		}
 	}
 	for i := range nets {
@@ -118,6 +114,16 @@ func (p *planner) networks() []network {
 	return slices.DeleteFunc(nets, func(n network) bool { return len(n.own) == 0 })
 }
 
+// network returns n with what follows from it, as far as one of this host's
+// subnets of it tells.
+func (p *planner) network(n cluster.Network, own netip.Prefix) network {
+	out := network{Network: n, own: []netip.Prefix{own}, mtu: p.mtu(n), bridge: BridgeName(n.VNI)}
+	if n.Driver == cluster.DriverOverlay {
+		out.vxlan = VXLANName(n.VNI)
+	}
+	return out
+}
+
 // The bytes that VXLAN adds to a packet: outer Ethernet header as carried
 // inside (14), VXLAN (8), UDP (8) and the outer IP header (RFC 7348 section 5).
 const (
@@ -126,13 +132,16 @@ const (
 )
 
 // mtu returns what a container on n may send: what the underlay carries less
-// the overhead, or less if the network asks for it.
+// the overhead of a tunnel, or less if the network asks for it.
 func (p *planner) mtu(n cluster.Network) int {
-	overhead := overheadIPv4
-	if !p.local.Underlay.Addrs[0].Is4() {
-		overhead = overheadIPv6
+	most := p.local.Underlay.MTU
+	switch {
+	case n.Driver != cluster.DriverOverlay: // as it is: also what leaves a bridge leaves by the underlay
+	case p.local.Underlay.Addrs[0].Is4():
+		most -= overheadIPv4
+	default:
+		most -= overheadIPv6
 	}
-	most := p.local.Underlay.MTU - overhead
 	if n.MTU > most {
 		p.fault(cluster.SeverityWarning, "network "+n.Name,
 			fmt.Sprintf("its MTU of %d does not fit %s, which carries %d: using %d", n.MTU, p.local.Underlay.Link, p.local.Underlay.MTU, most),

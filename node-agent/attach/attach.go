@@ -173,7 +173,7 @@ func pick(s *cluster.Snapshot, r Request) (found map[string]cluster.Network, mis
 // drivers refuses networks that this version cannot plan.
 func drivers(r Request, networks map[string]cluster.Network) error {
 	for _, w := range r.Interfaces {
-		if n := networks[w.Network]; n.Driver != cluster.DriverOverlay {
+		if n := networks[w.Network]; !plan.Knows(n.Driver) {
 			return refuse(codes.FailedPrecondition, "%s: this agent does not know the driver %q of network %s: upgrade ovl-agent", r.verb(), n.Driver, n.Name)
 		}
 	}

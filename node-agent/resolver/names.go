@@ -40,7 +40,7 @@ func (n *Names) next(self cluster.HostID, networks []cluster.Network, s *cluster
 	out := &Names{zones: make(map[string]*Zone, len(networks)), bases: make(map[string]basis, len(networks)), views: map[place]View{}}
 	local := localEndpoints(self, own)
 	for _, network := range networks {
-		b := basis{network, s.NetworkEndpoints(network.Name), local[network.Name]}
+		b := basis{network, reachable(network, s), local[network.Name]}
 		out.bases[network.Name] = b
 		if z, ok := n.zones[network.Name]; ok && b.equal(n.bases[network.Name]) {
 			out.zones[network.Name] = z
@@ -52,6 +52,15 @@ func (n *Names) next(self cluster.HostID, networks []cluster.Network, s *cluster
 		out.addViews(interfaces)
 	}
 	return out
+}
+
+// reachable returns the endpoints in the store that containers here can reach: of
+// a network whose driver is bridge, none but this host's own.
+func reachable(n cluster.Network, s *cluster.Snapshot) []cluster.Endpoint {
+	if n.Driver == cluster.DriverBridge {
+		return nil
+	}
+	return s.NetworkEndpoints(n.Name)
 }
 
 func (b basis) build(self cluster.HostID) *Zone {
