@@ -70,7 +70,7 @@ func (f *networkFlags) register(c *cobra.Command) {
 	fl.BoolVar(&r.DirectRouting, "direct-routing", false, "hosts on the same segment route without VXLAN")
 	fl.Uint32Var(&r.Mtu, "mtu", 0, "bytes (0: what the underlay allows)")
 	fl.Uint32Var(&r.Vni, "vni", 0, "VXLAN network identifier (0: the next free one)")
-	fl.StringVar(&r.StaticRange, "static-range", "", "part of the range for addresses that move between hosts")
+	fl.StringArrayVar(&r.StaticRanges, "static-range", nil, "part of a --subnet for addresses that move between hosts, one in each at most")
 	fl.StringVar(&r.DnsDomain, "dns-domain", "", "domain of the names on this network")
 	fl.StringVar(&r.Parent, "parent", "", "macvlan: interface of the physical segment")
 	fl.StringArrayVar(&f.labels, "label", nil, "label, KEY=VALUE")

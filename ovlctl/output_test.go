@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,7 +211,7 @@ func TestRequestsOfFlags(t *testing.T) {
 	r, ok := w.controller.last.(*ovlv1.CreateNetworkRequest)
 	if !ok || r.GetName() != "blue" || list(r.GetSubnets()) != "10.64.0.0/16,fd64::/48" || len(r.GetHostPrefixes()) != 2 || r.GetHostPrefixes()[1] != 64 ||
 		!r.GetInternal() || r.Masquerade == nil || r.GetMasquerade() || !r.GetNat66() || !r.GetDirectRouting() || r.GetMtu() != 1400 || r.GetVni() != 7 ||
-		r.GetStaticRange() != "10.64.255.0/24" || r.GetDnsDomain() != "x.example" || r.GetParent() != "eth0" || r.GetLabels()["a"] != "b" ||
+		!slices.Equal(r.GetStaticRanges(), []string{"10.64.255.0/24"}) || r.GetDnsDomain() != "x.example" || r.GetParent() != "eth0" || r.GetLabels()["a"] != "b" ||
 		r.GetDriver() != ovlv1.Driver_bridge {
 		t.Errorf("create: %v (%s)", r, &w.err)
 	}

@@ -29,6 +29,7 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 	if n.VNI != 0 && !n.VNI.Valid() {
 		vs.addf("vni", "%d is out of range: use %d to %d, or 0 for the next free one", n.VNI, cluster.MinVNI, cluster.MaxVNI)
 	}
+	n.StaticRanges = staticRanges(&vs, req.GetStaticRanges(), n.Driver, n.Pools)
 	mtu(&vs, n.MTU, n.Pools)
 	nat66(&vs, n)
 	domain(&vs, "dns_domain", n.DNSDomain)
@@ -69,9 +70,6 @@ func driver(vs *list, req *ovlv1.CreateNetworkRequest) cluster.Driver {
 	}
 	if req.GetDirectRouting() {
 		vs.addf("direct_routing", "is not available yet in this version: leave it out")
-	}
-	if req.GetStaticRange() != "" {
-		vs.addf("static_range", "is not available yet in this version: leave it out")
 	}
 	if req.GetParent() != "" {
 		vs.addf("parent", "belongs to the driver macvlan, which is not available yet in this version: leave it out")

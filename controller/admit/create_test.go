@@ -118,7 +118,20 @@ func TestCreateRefuses(t *testing.T) {
 		{"macvlan", func(r *ovlv1.CreateNetworkRequest) { r.Driver = ovlv1.Driver_macvlan }, "driver", []string{"macvlan", "not available yet"}},
 		{"unknown driver", func(r *ovlv1.CreateNetworkRequest) { r.Driver = 42 }, "driver", []string{"42"}},
 		{"direct routing", func(r *ovlv1.CreateNetworkRequest) { r.DirectRouting = true }, "direct_routing", []string{"not available yet"}},
-		{"static range", func(r *ovlv1.CreateNetworkRequest) { r.StaticRange = "10.64.255.0/24" }, "static_range", []string{"not available yet"}},
+		{"static range outside", static("10.65.0.0/24"), "static_ranges[0]", []string{"not within 10.64.0.0/16"}},
+		{"static range of all", static("10.64.0.0/16"), "static_ranges[0]", []string{"leaves too little of 10.64.0.0/16", "at least 2", "smaller"}},
+		{"static range wider", static("10.0.0.0/8"), "static_ranges[0]", []string{"not within"}},
+		{"static range of another family", static("fd64::/64"), "static_ranges[0]", []string{"not within"}},
+		{"static range twice", static("10.64.1.0/24", "10.64.3.0/24"), "static_ranges[1]", []string{"second", "one in each"}},
+		{"static ranges", static("10.64.1.0/24", "10.64.3.0/24", "10.64.4.0/24"), "static_ranges", []string{"too many"}},
+		{"static range host bits", static("10.64.255.1/24"), "static_ranges[0]", []string{"write 10.64.255.0/24"}},
+		{"static address", static("10.64.255.1"), "static_ranges[0]", []string{"no prefix length"}},
+		{"static range that leaves one piece", func(r *ovlv1.CreateNetworkRequest) {
+			r.HostPrefixes, r.StaticRanges = []uint32{17}, []string{"10.64.9.0/24"}
+		}, "static_ranges[0]", []string{"length /17"}},
+		{"static range of no subnet", func(r *ovlv1.CreateNetworkRequest) {
+			r.Subnets, r.StaticRanges = nil, []string{"10.64.255.0/24"}
+		}, "static_ranges[0]", []string{"give the subnet"}},
 		{"parent", func(r *ovlv1.CreateNetworkRequest) { r.Parent = "eth0" }, "parent", []string{"macvlan"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -126,6 +139,10 @@ func TestCreateRefuses(t *testing.T) {
 			expect(t, vs, c.field, c.words...)
 		})
 	}
+}
+
+func static(ranges ...string) func(*ovlv1.CreateNetworkRequest) {
+	return func(r *ovlv1.CreateNetworkRequest) { r.StaticRanges = ranges }
 }
 
 func TestCreateAccepts(t *testing.T) {
@@ -144,10 +161,16 @@ func TestCreateAccepts(t *testing.T) {
 		"dual, length of the second": func(r *ovlv1.CreateNetworkRequest) {
 			r.Subnets, r.HostPrefixes = []string{"fd64::/48", "10.64.0.0/16"}, []uint32{0, 26}
 		},
-		"VNI":    func(r *ovlv1.CreateNetworkRequest) { r.Vni = uint32(cluster.MaxVNI) },
-		"MTU":    func(r *ovlv1.CreateNetworkRequest) { r.Mtu = 576 },
-		"labels": func(r *ovlv1.CreateNetworkRequest) { r.Labels = map[string]string{"equipe": "réseau"} },
-		"domain": func(r *ovlv1.CreateNetworkRequest) { r.DnsDomain = strings.Repeat("a.", 62) + "a" },
+		"VNI":          func(r *ovlv1.CreateNetworkRequest) { r.Vni = uint32(cluster.MaxVNI) },
+		"MTU":          func(r *ovlv1.CreateNetworkRequest) { r.Mtu = 576 },
+		"labels":       func(r *ovlv1.CreateNetworkRequest) { r.Labels = map[string]string{"equipe": "réseau"} },
+		"domain":       func(r *ovlv1.CreateNetworkRequest) { r.DnsDomain = strings.Repeat("a.", 62) + "a" },
+		"static":       static("10.64.255.0/24"),
+		"static /32":   static("10.64.255.9/32"),
+		"static large": static("10.64.128.0/17"),
+		"static ranges, in any order": func(r *ovlv1.CreateNetworkRequest) {
+			r.Subnets, r.StaticRanges = []string{"10.64.0.0/16", "fd64::/48"}, []string{"fd64::/64", "10.64.255.0/24"}
+		},
 		"inside": func(r *ovlv1.CreateNetworkRequest) { r.Internal, r.Masquerade = true, &no },
 	} {
 		t.Run(name, func(t *testing.T) {

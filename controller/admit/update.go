@@ -66,6 +66,7 @@ func Differences(have, want cluster.Network, hostPrefixes []uint32) []string {
 	} else if len(hostPrefixes) > 0 && hostPrefixes[0] != 0 && len(have.Pools) > 0 {
 		differ("host prefix", have.Pools[0].HostPrefix, hostPrefixes[0])
 	}
+	differ("static range", rangeTexts(have), rangeTexts(want))
 	differ("internal", have.Internal, want.Internal)
 	differ("masquerade", have.Masquerade, want.Masquerade)
 	differ("NAT66", have.NAT66, want.NAT66)
@@ -75,6 +76,15 @@ func Differences(have, want cluster.Network, hostPrefixes []uint32) []string {
 		out = append(out, "labels differ")
 	}
 	return out
+}
+
+func rangeTexts(n cluster.Network) string {
+	var texts []string
+	for _, r := range n.StaticRanges {
+		texts = append(texts, r.String())
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, " and ")
 }
 
 // poolTexts is sorted: the order of subnets in a request means nothing.

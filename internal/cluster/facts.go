@@ -68,11 +68,13 @@ type Network struct {
 	NAT66         bool   // IPv6 to the outside does too
 	DirectRouting bool   // peers on the same segment are routed without VXLAN
 	MTU           int    // bytes; 0 = what the underlay allows
-	StaticRange   netip.Prefix
-	DNSDomain     string
-	Parent        string // macvlan only
-	Labels        map[string]string
-	Created       time.Time
+	// StaticRanges are parts of the pools, at most one of each, whose addresses
+	// are leased one by one and move between hosts with their containers.
+	StaticRanges []netip.Prefix
+	DNSDomain    string
+	Parent       string // macvlan only
+	Labels       map[string]string
+	Created      time.Time
 	// Created in the store at this revision: it tells a network from an
 	// earlier one of the same name.
 	CreateRevision int64
@@ -98,7 +100,33 @@ func (n Network) Pool(p netip.Prefix) (pool Pool, ok bool) {
 	return Pool{}, false
 }
 
-// Lease says that a host owns a subnet of a network. It lives on the host's
+// StaticRange returns the static range within pool; the zero Prefix if there is
+// none.
+func (n Network) StaticRange(pool Pool) netip.Prefix {
+	for _, r := range n.StaticRanges {
+		if r.Overlaps(pool.Prefix) {
+			return r
+		}
+	}
+	return netip.Prefix{}
+}
+
+// IsStatic reports whether p is one address of a static range: a lease of such a
+// one is of the address alone, and has no gateway within.
+func (n Network) IsStatic(p netip.Prefix) bool {
+	if !p.IsSingleIP() {
+		return false
+	}
+	for _, r := range n.StaticRanges {
+		if r.Contains(p.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lease says that a host owns a subnet of a network, or one static address: then
+// Prefix is as long as an address. It lives on the host's
 // ownership lease in the store.
 type Lease struct {
 	Network  string

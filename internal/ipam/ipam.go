@@ -31,15 +31,49 @@ func Subnet(pool cluster.Pool, host cluster.HostID, taken []netip.Prefix, reserv
 	}
 	used := newIntervals(taken)
 	start := hash64(string(host), pool.Prefix.String())
-	count := uint64(1) << min(bits, 63)
+	kept := reservedSpan(pool, reserved)
+	count := Subnets(pool, reserved)
 	for i := range min(count, maxProbes) {
 		n := (start + i) % count
-		p := nthSubnet(pool, n)
-		if !used.overlaps(p) && !(reserved.IsValid() && reserved.Overlaps(p)) {
+		if n >= kept.first {
+			n += kept.count // past them in one step: there may be more than could be probed
+		}
+		if p := nthSubnet(pool, n); !used.overlaps(p) {
 			return p, nil
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("choose subnet of %s: %w of %d subnets of length /%d", pool.Prefix, ErrExhausted, count, pool.HostPrefix)
+}
+
+// Subnets returns how many hosts' subnets of a pool do not overlap reserved, at
+// most 2^63. A zero reserved prefix reserves nothing.
+func Subnets(pool cluster.Pool, reserved netip.Prefix) uint64 {
+	if pool.HostPrefix < pool.Prefix.Bits() {
+		return 0
+	}
+	return uint64(1)<<min(pool.HostPrefix-pool.Prefix.Bits(), 63) - reservedSpan(pool, reserved).count
+}
+
+// span is a run of a pool's subnets, by their numbers.
+type span struct{ first, count uint64 }
+
+// reservedSpan returns the subnets of the pool that reserved overlaps.
+func reservedSpan(pool cluster.Pool, reserved netip.Prefix) span {
+	whole := uint64(1) << min(pool.HostPrefix-pool.Prefix.Bits(), 63)
+	if !reserved.IsValid() || !reserved.Overlaps(pool.Prefix) {
+		return span{}
+	}
+	if reserved.Bits() <= pool.Prefix.Bits() {
+		return span{0, whole}
+	}
+	first := new(big.Int).SetBytes(reserved.Masked().Addr().AsSlice())
+	first.Sub(first, new(big.Int).SetBytes(pool.Prefix.Masked().Addr().AsSlice()))
+	first.Rsh(first, uint(reserved.Addr().BitLen()-pool.HostPrefix))
+	if !first.IsUint64() || first.Uint64() >= whole {
+		return span{} // beyond the subnets that are ever chosen
+	}
+	n := uint64(1) << min(max(pool.HostPrefix-reserved.Bits(), 0), 63)
+	return span{first.Uint64(), min(n, whole-first.Uint64())}
 }
 
 // nthSubnet returns the n-th subnet of length pool.HostPrefix in the pool.
@@ -112,6 +146,21 @@ func CheckAddress(subnet netip.Prefix, a netip.Addr) error {
 		return fmt.Errorf("address %s: the gateway of %s", a, subnet)
 	case !usable(subnet, a):
 		return fmt.Errorf("address %s: the broadcast address of %s", a, subnet)
+	}
+	return nil
+}
+
+// CheckStatic reports why a cannot be a container's address in the static range
+// of a pool, or nil. It has no gateway within, and so none of its addresses is
+// special but those that are so in the pool.
+func CheckStatic(pool cluster.Pool, static netip.Prefix, a netip.Addr) error {
+	switch {
+	case !static.Contains(a):
+		return fmt.Errorf("address %s: not in static range %s", a, static)
+	case a == pool.Prefix.Masked().Addr():
+		return fmt.Errorf("address %s: the network address of %s", a, pool.Prefix)
+	case !usable(pool.Prefix, a):
+		return fmt.Errorf("address %s: the broadcast address of %s", a, pool.Prefix)
 	}
 	return nil
 }

@@ -79,6 +79,66 @@ func TestSubnetReserved(t *testing.T) {
 	}
 }
 
+// TestSubnetReservedLaws: no subnet that is chosen overlaps what is reserved, all
+// others can be, and their number is known.
+func TestSubnetReservedLaws(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		base := netip.MustParsePrefix(rapid.SampledFrom([]string{"10.64.0.0/20", "fd64::/56", "255.255.240.0/20"}).Draw(t, "pool"))
+		pool := cluster.Pool{Prefix: base, HostPrefix: base.Bits() + rapid.IntRange(0, 6).Draw(t, "bits")}
+		inside := cluster.Pool{Prefix: base, HostPrefix: base.Bits() + rapid.IntRange(0, 10).Draw(t, "length")}
+		reserved, err := ipam.Subnet(inside, cluster.HostID(fmt.Sprintf("%032x", rapid.Uint32().Draw(t, "at"))), nil, netip.Prefix{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var taken []netip.Prefix
+		for {
+			p, err := ipam.Subnet(pool, "h", taken, reserved)
+			if err != nil {
+				break
+			}
+			if p.Overlaps(reserved) || !base.Overlaps(p) || p.Bits() != pool.HostPrefix {
+				t.Fatalf("chose %s of %v with %s reserved", p, pool, reserved)
+			}
+			taken = append(taken, p)
+		}
+		if n := ipam.Subnets(pool, reserved); n != uint64(len(taken)) {
+			t.Fatalf("Subnets = %d, %d could be chosen", n, len(taken))
+		}
+	})
+}
+
+// TestSubnetReservedIsSkipped: what is reserved may be more than could be probed.
+func TestSubnetReservedIsSkipped(t *testing.T) {
+	pool := cluster.Pool{Prefix: netip.MustParsePrefix("fd00::/16"), HostPrefix: 64}
+	reserved := netip.MustParsePrefix("fd00::/17")
+	for i := range 8 {
+		p, err := ipam.Subnet(pool, cluster.HostID(fmt.Sprintf("%032x", i)), nil, reserved)
+		if err != nil || p.Overlaps(reserved) {
+			t.Errorf("Subnet = %s, %v", p, err)
+		}
+	}
+}
+
+func TestCheckStatic(t *testing.T) {
+	pool := cluster.Pool{Prefix: netip.MustParsePrefix("10.64.0.0/16"), HostPrefix: 24}
+	for _, c := range []struct {
+		static, addr string
+		ok           bool
+	}{
+		{"10.64.255.0/24", "10.64.255.9", true},
+		{"10.64.254.0/23", "10.64.255.0", true}, // nothing special about it without a subnet
+		{"10.64.255.0/24", "10.64.255.255", false},
+		{"10.64.0.0/24", "10.64.0.0", false},
+		{"10.64.0.0/24", "10.64.0.1", true},
+		{"10.64.255.0/24", "10.64.254.9", false},
+		{"10.64.255.0/24", "fd64::1", false},
+	} {
+		if err := ipam.CheckStatic(pool, netip.MustParsePrefix(c.static), netip.MustParseAddr(c.addr)); (err == nil) != c.ok {
+			t.Errorf("CheckStatic(%s, %s) = %v", c.static, c.addr, err)
+		}
+	}
+}
+
 func TestGatewayAndSize(t *testing.T) {
 	for _, c := range []struct {
 		subnet, gateway string

@@ -81,6 +81,14 @@ func checkSubnet(p netip.Prefix) error {
 	return nil
 }
 
+// checkLeased reports whether p can be leased: a host's subnet, or one address.
+func checkLeased(p netip.Prefix) error {
+	if !p.IsSingleIP() {
+		return checkSubnet(p)
+	}
+	return checkContainerPrefix(p)
+}
+
 // checkUnicast reports whether a can be the address of one interface.
 func checkUnicast(a netip.Addr) error {
 	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
@@ -126,6 +134,26 @@ func checkPools(pools []cluster.Pool) error {
 		if i == 1 && p.Prefix.Addr().Is4() == pools[0].Prefix.Addr().Is4() {
 			return fmt.Errorf("pool %s: a second one of its family", p.Prefix)
 		}
+	}
+	return nil
+}
+
+func checkStaticRanges(n cluster.Network) error {
+	used := map[netip.Prefix]bool{}
+	for _, r := range n.StaticRanges {
+		if err := checkPrefix(r); err != nil {
+			return fmt.Errorf("static range: %w", err)
+		}
+		pool, ok := n.Pool(r)
+		switch {
+		case !ok:
+			return fmt.Errorf("static range %s: not within a pool", r)
+		case pool.Prefix == r:
+			return fmt.Errorf("static range %s: leaves nothing of its pool", r)
+		case used[pool.Prefix]:
+			return fmt.Errorf("static range %s: a second one in pool %s", r, pool.Prefix)
+		}
+		used[pool.Prefix] = true
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func checkLease(l cluster.Lease) error {
 	if err := cluster.CheckName(l.Network); err != nil {
 		return err
 	}
-	if err := checkSubnet(l.Prefix); err != nil {
+	if err := checkLeased(l.Prefix); err != nil {
 		return err
 	}
 	_, err := cluster.ParseHostID(string(l.Host))

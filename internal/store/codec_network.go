@@ -18,7 +18,7 @@ type networkRecord struct {
 	NAT66         bool              `json:"nat66,omitempty"`
 	DirectRouting bool              `json:"directRouting,omitempty"`
 	MTU           int               `json:"mtu,omitempty"`
-	StaticRange   netip.Prefix      `json:"staticRange,omitzero"`
+	StaticRanges  []netip.Prefix    `json:"staticRanges,omitempty"`
 	DNSDomain     string            `json:"dnsDomain,omitempty"`
 	Parent        string            `json:"parent,omitempty"`
 	Labels        map[string]string `json:"labels,omitempty"`
@@ -39,7 +39,7 @@ func EncodeNetwork(n cluster.Network) ([]byte, error) {
 	rec := networkRecord{
 		Name: n.Name, VNI: n.VNI, Driver: n.Driver,
 		Internal: n.Internal, Masquerade: n.Masquerade, NAT66: n.NAT66, DirectRouting: n.DirectRouting,
-		MTU: n.MTU, StaticRange: n.StaticRange, DNSDomain: n.DNSDomain, Parent: n.Parent,
+		MTU: n.MTU, StaticRanges: n.StaticRanges, DNSDomain: n.DNSDomain, Parent: n.Parent,
 		Labels: n.Labels, Created: n.Created.UTC(),
 	}
 	for _, p := range n.Pools {
@@ -61,7 +61,7 @@ func DecodeNetwork(r Record) (cluster.Network, error) {
 	n := cluster.Network{
 		Name: rec.Name, VNI: rec.VNI, Driver: rec.Driver,
 		Internal: rec.Internal, Masquerade: rec.Masquerade, NAT66: rec.NAT66, DirectRouting: rec.DirectRouting,
-		MTU: rec.MTU, StaticRange: rec.StaticRange, DNSDomain: rec.DNSDomain, Parent: rec.Parent,
+		MTU: rec.MTU, StaticRanges: some(rec.StaticRanges), DNSDomain: rec.DNSDomain, Parent: rec.Parent,
 		Labels: orNil(rec.Labels), Created: rec.Created.UTC(),
 		CreateRevision: r.CreateRev, Revision: r.ModRev,
 	}
@@ -89,13 +89,8 @@ func checkNetwork(n cluster.Network) error {
 	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
 		return fmt.Errorf("MTU %d: want 0 or %d to %d", n.MTU, minMTU, maxMTU)
 	}
-	if n.StaticRange != (netip.Prefix{}) {
-		if err := checkPrefix(n.StaticRange); err != nil {
-			return fmt.Errorf("static range: %w", err)
-		}
-		if _, ok := n.Pool(n.StaticRange); !ok {
-			return fmt.Errorf("static range %s: not within a pool", n.StaticRange)
-		}
+	if err := checkStaticRanges(n); err != nil {
+		return err
 	}
 	if err := checkDomain(n.DNSDomain); err != nil {
 		return err

@@ -20,7 +20,7 @@ func blue() cluster.Network {
 			{Prefix: netip.MustParsePrefix("10.64.0.0/16"), HostPrefix: 24},
 			{Prefix: netip.MustParsePrefix("fd64::/48"), HostPrefix: 64},
 		},
-		Masquerade: true, NAT66: true, MTU: 1400, StaticRange: netip.MustParsePrefix("10.64.255.0/24"), DNSDomain: "example.test",
+		Masquerade: true, NAT66: true, MTU: 1400, StaticRanges: []netip.Prefix{netip.MustParsePrefix("10.64.255.0/24"), netip.MustParsePrefix("fd64:0:0:ff::/64")}, DNSDomain: "example.test",
 		Labels: map[string]string{"team": "a<b>&c"}, Created: time.Date(2026, 11, 21, 0, 20, 0, 5, time.UTC),
 	}
 }
@@ -107,8 +107,16 @@ func manyLabels(n int) map[string]string {
 func TestNetworkCodec(t *testing.T) {
 	pool := func(prefix string, hostPrefix int) func(*cluster.Network) {
 		return func(n *cluster.Network) {
-			n.StaticRange = netip.Prefix{}
+			n.StaticRanges = nil
 			n.Pools = []cluster.Pool{{Prefix: netip.MustParsePrefix(prefix), HostPrefix: hostPrefix}}
+		}
+	}
+	static := func(ranges ...string) func(*cluster.Network) {
+		return func(n *cluster.Network) {
+			n.StaticRanges = nil
+			for _, r := range ranges {
+				n.StaticRanges = append(n.StaticRanges, netip.MustParsePrefix(r))
+			}
 		}
 	}
 	checkCodec(t, store.NetworkKey("blue"), blue, store.EncodeNetwork, store.DecodeNetwork,
@@ -134,8 +142,12 @@ func TestNetworkCodec(t *testing.T) {
 			"MTU":              func(n *cluster.Network) { n.MTU = 575 },
 			"MTU negative":     func(n *cluster.Network) { n.MTU = -1 },
 			"MTU high":         func(n *cluster.Network) { n.MTU = 65536 },
-			"static outside":   func(n *cluster.Network) { n.StaticRange = netip.MustParsePrefix("10.65.0.0/24") },
-			"static unmasked":  func(n *cluster.Network) { n.StaticRange = netip.MustParsePrefix("10.64.0.1/24") },
+			"static outside":   static("10.65.0.0/24"),
+			"static unmasked":  static("10.64.0.1/24"),
+			"static pool":      static("10.64.0.0/16"),
+			"static wider":     static("10.0.0.0/8"),
+			"static twice":     static("10.64.1.0/24", "10.64.3.0/24"),
+			"static zero":      func(n *cluster.Network) { n.StaticRanges = []netip.Prefix{{}} },
 			"domain":           func(n *cluster.Network) { n.DNSDomain = "a..b" },
 			"domain long":      func(n *cluster.Network) { n.DNSDomain = strings.Repeat("a.", 127) + "a" },
 			"parent":           func(n *cluster.Network) { n.Parent = "eth0;reboot x" },
@@ -190,13 +202,15 @@ func TestLeaseCodec(t *testing.T) {
 	checkCodec(t, store.SubnetKey(l.Network, l.Prefix), lease, store.EncodeLease, store.DecodeLease,
 		func(l *cluster.Lease) { l.Revision = 5 },
 		map[string]func(*cluster.Lease){
-			"network":  func(l *cluster.Lease) { l.Network = "" },
-			"host":     func(l *cluster.Lease) { l.Host = "" },
-			"zero":     func(l *cluster.Lease) { l.Prefix = netip.Prefix{} },
-			"unmasked": prefix("10.64.1.1/24"),
-			"no room":  prefix("10.64.1.0/31"),
-			"loopback": prefix("127.0.1.0/24"),
-			"default":  prefix("::/0"),
+			"network":         func(l *cluster.Lease) { l.Network = "" },
+			"host":            func(l *cluster.Lease) { l.Host = "" },
+			"zero":            func(l *cluster.Lease) { l.Prefix = netip.Prefix{} },
+			"unmasked":        prefix("10.64.1.1/24"),
+			"no room":         prefix("10.64.1.0/31"),
+			"no room, IPv6":   prefix("fd64::2/127"),
+			"static loopback": prefix("127.0.0.1/32"),
+			"loopback":        prefix("127.0.1.0/24"),
+			"default":         prefix("::/0"),
 		})
 }
 

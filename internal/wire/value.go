@@ -68,13 +68,6 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-func parseOptionalPrefix(s string) (netip.Prefix, error) {
-	if s == "" {
-		return netip.Prefix{}, nil
-	}
-	return parsePrefix(s)
-}
-
 func parseAddrs(ss []string) ([]netip.Addr, error) { return parseEach(ss, parseAddr) }
 
 func parsePrefixes(ss []string) ([]netip.Prefix, error) { return parseEach(ss, parsePrefix) }

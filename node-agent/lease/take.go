@@ -92,7 +92,7 @@ func (k *Keeper) choose(l listing, pool cluster.Pool) (netip.Prefix, int64, erro
 			taken = append(taken, r.Prefix)
 		}
 	}
-	prefix, err := ipam.Subnet(pool, k.self.ID, taken, l.network.StaticRange)
+	prefix, err := ipam.Subnet(pool, k.self.ID, taken, l.network.StaticRange(pool))
 	return prefix, 0, err
 }
 

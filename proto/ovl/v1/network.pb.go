@@ -142,12 +142,14 @@ type Network struct {
 	// Address ranges, in CIDR notation, at most one of each family.
 	Subnets []string `protobuf:"bytes,4,rep,name=subnets,proto3" json:"subnets,omitempty"`
 	// For each of subnets, the length of the piece that a host takes.
-	HostPrefixes  []uint32               `protobuf:"varint,5,rep,packed,name=host_prefixes,json=hostPrefixes,proto3" json:"host_prefixes,omitempty"`
-	Internal      bool                   `protobuf:"varint,6,opt,name=internal,proto3" json:"internal,omitempty"`                                // no way out, and none in
-	Masquerade    bool                   `protobuf:"varint,7,opt,name=masquerade,proto3" json:"masquerade,omitempty"`                            // IPv4 to the outside gets the host's address
-	DirectRouting bool                   `protobuf:"varint,8,opt,name=direct_routing,json=directRouting,proto3" json:"direct_routing,omitempty"` // peers on the same segment are routed without VXLAN
-	Mtu           uint32                 `protobuf:"varint,9,opt,name=mtu,proto3" json:"mtu,omitempty"`                                          // bytes; 0 = what the underlay allows
-	StaticRange   string                 `protobuf:"bytes,10,opt,name=static_range,json=staticRange,proto3" json:"static_range,omitempty"`       // for addresses that move between hosts
+	HostPrefixes  []uint32 `protobuf:"varint,5,rep,packed,name=host_prefixes,json=hostPrefixes,proto3" json:"host_prefixes,omitempty"`
+	Internal      bool     `protobuf:"varint,6,opt,name=internal,proto3" json:"internal,omitempty"`                                // no way out, and none in
+	Masquerade    bool     `protobuf:"varint,7,opt,name=masquerade,proto3" json:"masquerade,omitempty"`                            // IPv4 to the outside gets the host's address
+	DirectRouting bool     `protobuf:"varint,8,opt,name=direct_routing,json=directRouting,proto3" json:"direct_routing,omitempty"` // peers on the same segment are routed without VXLAN
+	Mtu           uint32   `protobuf:"varint,9,opt,name=mtu,proto3" json:"mtu,omitempty"`                                          // bytes; 0 = what the underlay allows
+	// Parts of subnets, at most one of each, whose addresses are taken one by one
+	// and move between hosts with their containers.
+	StaticRanges  []string               `protobuf:"bytes,10,rep,name=static_ranges,json=staticRanges,proto3" json:"static_ranges,omitempty"`
 	DnsDomain     string                 `protobuf:"bytes,11,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
 	Parent        string                 `protobuf:"bytes,12,opt,name=parent,proto3" json:"parent,omitempty"` // macvlan: the interface of the segment
 	Labels        map[string]string      `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -251,11 +253,11 @@ func (x *Network) GetMtu() uint32 {
 	return 0
 }
 
-func (x *Network) GetStaticRange() string {
+func (x *Network) GetStaticRanges() []string {
 	if x != nil {
-		return x.StaticRange
+		return x.StaticRanges
 	}
-	return ""
+	return nil
 }
 
 func (x *Network) GetDnsDomain() string {
@@ -311,7 +313,7 @@ type CreateNetworkRequest struct {
 	Masquerade    *bool                  `protobuf:"varint,7,opt,name=masquerade,proto3,oneof" json:"masquerade,omitempty"` // default true
 	DirectRouting bool                   `protobuf:"varint,8,opt,name=direct_routing,json=directRouting,proto3" json:"direct_routing,omitempty"`
 	Mtu           uint32                 `protobuf:"varint,9,opt,name=mtu,proto3" json:"mtu,omitempty"`
-	StaticRange   string                 `protobuf:"bytes,10,opt,name=static_range,json=staticRange,proto3" json:"static_range,omitempty"`
+	StaticRanges  []string               `protobuf:"bytes,10,rep,name=static_ranges,json=staticRanges,proto3" json:"static_ranges,omitempty"`
 	DnsDomain     string                 `protobuf:"bytes,11,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
 	Parent        string                 `protobuf:"bytes,12,opt,name=parent,proto3" json:"parent,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -413,11 +415,11 @@ func (x *CreateNetworkRequest) GetMtu() uint32 {
 	return 0
 }
 
-func (x *CreateNetworkRequest) GetStaticRange() string {
+func (x *CreateNetworkRequest) GetStaticRanges() []string {
 	if x != nil {
-		return x.StaticRange
+		return x.StaticRanges
 	}
-	return ""
+	return nil
 }
 
 func (x *CreateNetworkRequest) GetDnsDomain() string {
@@ -928,7 +930,7 @@ var File_ovl_v1_network_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_network_proto_rawDesc = "" +
 	"\n" +
-	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x04\n" +
+	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x04\n" +
 	"\aNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\x12&\n" +
@@ -940,9 +942,9 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"masquerade\x18\a \x01(\bR\n" +
 	"masquerade\x12%\n" +
 	"\x0edirect_routing\x18\b \x01(\bR\rdirectRouting\x12\x10\n" +
-	"\x03mtu\x18\t \x01(\rR\x03mtu\x12!\n" +
-	"\fstatic_range\x18\n" +
-	" \x01(\tR\vstaticRange\x12\x1d\n" +
+	"\x03mtu\x18\t \x01(\rR\x03mtu\x12#\n" +
+	"\rstatic_ranges\x18\n" +
+	" \x03(\tR\fstaticRanges\x12\x1d\n" +
 	"\n" +
 	"dns_domain\x18\v \x01(\tR\tdnsDomain\x12\x16\n" +
 	"\x06parent\x18\f \x01(\tR\x06parent\x123\n" +
@@ -952,7 +954,7 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x04\n" +
 	"\x14CreateNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x06driver\x18\x02 \x01(\x0e2\x0e.ovl.v1.DriverR\x06driver\x12\x18\n" +
@@ -964,9 +966,9 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"masquerade\x18\a \x01(\bH\x00R\n" +
 	"masquerade\x88\x01\x01\x12%\n" +
 	"\x0edirect_routing\x18\b \x01(\bR\rdirectRouting\x12\x10\n" +
-	"\x03mtu\x18\t \x01(\rR\x03mtu\x12!\n" +
-	"\fstatic_range\x18\n" +
-	" \x01(\tR\vstaticRange\x12\x1d\n" +
+	"\x03mtu\x18\t \x01(\rR\x03mtu\x12#\n" +
+	"\rstatic_ranges\x18\n" +
+	" \x03(\tR\fstaticRanges\x12\x1d\n" +
 	"\n" +
 	"dns_domain\x18\v \x01(\tR\tdnsDomain\x12\x16\n" +
 	"\x06parent\x18\f \x01(\tR\x06parent\x12@\n" +
