@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -78,12 +79,13 @@ func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, delet
 	defer k.mu.Unlock()
 	puts = map[int64][]change{}
 	var errs []error
+	created := k.creationsLocked(network)
 	for _, key := range slices.Sorted(maps.Keys(k.wanted)) {
 		e := k.wanted[key]
 		if e.Network != network {
 			continue
 		}
-		created := k.createdLocked(e)
+		created := created.of(e)
 		if at, ok := k.orphans[key]; ok && at == created {
 			continue
 		}
@@ -107,11 +109,37 @@ func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, delet
 	return puts, deletes, errors.Join(errs...)
 }
 
-// createdLocked returns the CreateRevision of the network that the endpoint's
-// addresses belong to; 0 if none of our subnets holds them.
-func (k *Keeper) createdLocked(e cluster.Endpoint) int64 {
+// creations tells by its addresses of which network an endpoint is, if there
+// were several of one name: by this host's subnets and static addresses of it.
+type creations struct {
+	subnets []row
+	static  map[netip.Addr]int64 // CreateRevisions; there may be a thousand
+}
+
+func (k *Keeper) creationsLocked(network string) creations {
+	c := creations{static: map[netip.Addr]int64{}}
 	for _, r := range k.rows {
-		if r.Network == e.Network && slices.ContainsFunc(e.Addrs, r.Prefix.Contains) {
+		switch {
+		case r.Network != network:
+		case r.Prefix.IsSingleIP():
+			c.static[r.Prefix.Addr()] = r.Created
+		default:
+			c.subnets = append(c.subnets, r)
+		}
+	}
+	return c
+}
+
+// of returns the CreateRevision of the network that the endpoint's addresses
+// belong to; 0 if none of our subnets holds them.
+func (c creations) of(e cluster.Endpoint) int64 {
+	for _, a := range e.Addrs {
+		if created, ok := c.static[a]; ok {
+			return created
+		}
+	}
+	for _, r := range c.subnets {
+		if slices.ContainsFunc(e.Addrs, r.Prefix.Contains) {
 			return r.Created
 		}
 	}

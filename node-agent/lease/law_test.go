@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,13 +48,14 @@ type step struct {
 	brief bool // hardly any pause after it
 }
 
-var acts = []string{"take", "take", "take", "release", "cut", "mend", "mend", "kill", "reboot", "suspend", "outage", "back", "compact", "rush"}
+var acts = []string{"take", "take", "static", "static", "contest", "release", "release", "cut", "mend", "mend", "kill", "reboot", "suspend", "outage", "back", "compact", "rush"}
 
 func play(t *testing.T, dir string, hosts int, steps []step) error {
 	r := newRig(t, dir)
 	r.ttl = 5 * time.Minute
 	defer r.close()
-	network := r.network("blue", "10.64.0.0/19", 24) // 32 subnets for 20 hosts: scarce
+	// 31 subnets for 20 hosts, and four static addresses: scarce.
+	network := r.network("blue", "10.64.0.0/19", 24, "10.64.31.0/24")
 	for range hosts {
 		r.addHost().start()
 	}
@@ -98,6 +100,17 @@ func (r *rig) act(network cluster.Network, h *host, act string) {
 	switch act {
 	case "take":
 		r.tryTake(h, network)
+	case "static":
+		r.tryTakeThis(h, network, rand.N(4))
+	case "contest":
+		done := make(chan struct{})
+		n := rand.N(4)
+		for _, h := range r.hosts {
+			go func() { r.tryTakeThis(h, network, n); done <- struct{}{} }()
+		}
+		for range r.hosts {
+			<-done
+		}
 	case "rush":
 		done := make(chan struct{})
 		for _, h := range r.hosts {
@@ -141,6 +154,19 @@ func (r *rig) tryTake(h *host, network cluster.Network) {
 		}
 	}
 	r.t.Errorf("take: %v", err)
+}
+
+func (r *rig) tryTakeThis(h *host, network cluster.Network, n int) {
+	_, err := h.keeper.TakeThis(context.Background(), network, netip.MustParsePrefix(fmt.Sprintf("10.64.31.%d/32", n)))
+	if _, held := errors.AsType[*lease.HeldError](err); held {
+		return
+	}
+	for _, known := range []error{nil, lease.ErrFenced, lease.ErrIdentity, store.ErrUnavailable} {
+		if errors.Is(err, known) {
+			return
+		}
+	}
+	r.t.Errorf("take static address: %v", err)
 }
 
 // exclusive checks the law now.

@@ -9,11 +9,13 @@ import (
 	"github.com/ovlnet/ovl/internal/store"
 )
 
-// listing is a network and all of its leases, at one revision.
+// listing is a network and its leases, at one revision.
 type listing struct {
 	network cluster.Network // the zero one if there is none
 	leases  []cluster.Lease
 	taken   []netip.Prefix // of all keys, those with a damaged value too
+	// exact are the leases by prefix; a damaged one has no host.
+	exact map[netip.Prefix]cluster.Lease
 }
 
 // list reads a network and its leases.
@@ -22,33 +24,75 @@ func (k *Keeper) list(ctx context.Context, name string) (listing, error) {
 	if err != nil {
 		return listing{}, fmt.Errorf("read subnets of network %s: %w", name, err)
 	}
-	var l listing
+	return newListing(name, page)
+}
+
+func newListing(name string, page store.Page) (listing, error) {
+	l := listing{exact: make(map[netip.Prefix]cluster.Lease, len(page.Records))}
 	for _, rec := range page.Records {
 		if rec.Key == store.NetworkKey(name) {
+			var err error
 			if l.network, err = store.DecodeNetwork(rec); err != nil {
 				return listing{}, err
 			}
 		}
-		if _, prefix, err := store.ParseSubnetKey(rec.Key); err == nil {
-			l.taken = append(l.taken, prefix)
+		network, prefix, err := store.ParseSubnetKey(rec.Key)
+		if err != nil || network != name {
+			continue
 		}
-		if lease, err := store.DecodeLease(rec); err == nil {
+		l.taken = append(l.taken, prefix)
+		lease, err := store.DecodeLease(rec)
+		if err == nil {
 			l.leases = append(l.leases, lease)
+		} else {
+			lease = cluster.Lease{Network: name, Prefix: prefix, Revision: rec.ModRev}
 		}
+		l.exact[prefix] = lease
 	}
 	return l, nil
 }
 
+// fits reports whether prefix is one that a host can have in the network: a
+// subnet of the right length clear of the static range, or an address within.
+func (l listing) fits(prefix netip.Prefix) bool {
+	if l.network.IsStatic(prefix) {
+		return true
+	}
+	pool, ok := l.network.Pool(prefix)
+	static := l.network.StaticRange(pool)
+	return ok && pool.HostPrefix == prefix.Bits() && !(static.IsValid() && static.Overlaps(prefix))
+}
+
+// holder returns the lease of another host that prefix overlaps; one without a
+// host is damaged.
+func (l listing) holder(prefix netip.Prefix, self cluster.HostID) (cluster.Lease, bool) {
+	if l.network.IsStatic(prefix) { // there may be thousands: without going through all
+		pool, _ := l.network.Pool(prefix)
+		for _, p := range []netip.Prefix{prefix, netip.PrefixFrom(prefix.Addr(), pool.HostPrefix).Masked()} {
+			if other, ok := l.exact[p]; ok && other.Host != self {
+				return other, true
+			}
+		}
+		return cluster.Lease{}, false
+	}
+	for _, p := range l.taken {
+		if other := l.exact[p]; other.Host != self && p.Overlaps(prefix) {
+			return other, true
+		}
+	}
+	return cluster.Lease{}, false
+}
+
+// revision returns the revision of the record at a prefix; 0 if there is none.
+func (l listing) revision(prefix netip.Prefix) int64 { return l.exact[prefix].Revision }
+
 // against returns why the host cannot have the prefix in the network, or "".
 func (l listing) against(prefix netip.Prefix, self cluster.HostID) string {
-	pool, ok := l.network.Pool(prefix)
-	if !ok || pool.HostPrefix != prefix.Bits() {
+	if !l.fits(prefix) {
 		return "the network's pool is cut otherwise now"
 	}
-	for _, other := range l.leases {
-		if other.Host != self && other.Prefix.Overlaps(prefix) {
-			return fmt.Sprintf("host %s has %s now", other.Host, other.Prefix)
-		}
+	if other, taken := l.holder(prefix, self); taken && other.Host != "" {
+		return fmt.Sprintf("host %s has %s now", other.Host, other.Prefix)
 	}
 	return ""
 }

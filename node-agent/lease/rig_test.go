@@ -146,9 +146,12 @@ func (r *rig) close() {
 }
 
 // network writes a network, as a controller does.
-func (r *rig) network(name, pool string, hostPrefix int) cluster.Network {
+func (r *rig) network(name, pool string, hostPrefix int, static ...string) cluster.Network {
 	r.t.Helper()
 	n := cluster.Network{Name: name, VNI: 100, Driver: cluster.DriverOverlay, Pools: []cluster.Pool{{Prefix: netip.MustParsePrefix(pool), HostPrefix: hostPrefix}}}
+	for _, s := range static {
+		n.StaticRanges = append(n.StaticRanges, netip.MustParsePrefix(s))
+	}
 	value, err := store.EncodeNetwork(n)
 	if err != nil {
 		r.t.Fatalf("%v", err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/store"
@@ -144,6 +146,7 @@ func (k *Keeper) sync(ctx context.Context, w *watches) error {
 			return fmt.Errorf("read own records: %w", err)
 		}
 		k.mu.Lock()
+		page.Records = slices.DeleteFunc(page.Records, func(r store.Record) bool { return !k.concernsLocked(r.Key) })
 		k.known.replace(missing, page)
 		k.mu.Unlock()
 		w.start(ctx, missing, page.Revision)
@@ -162,9 +165,7 @@ func (k *Keeper) prefixes() []string {
 	defer k.mu.Unlock()
 	id := k.self.ID
 	ps := []string{store.HostKey(id), store.SessionKey(id), store.HostClonesPrefix(id)}
-	for key := range k.rows {
-		ps = append(ps, key)
-	}
+	ps = append(ps, k.subnetPrefixesLocked()...)
 	for network := range k.endpointNetworksLocked() {
 		ps = append(ps, store.HostEndpointsPrefix(network, id))
 	}
@@ -172,4 +173,41 @@ func (k *Keeper) prefixes() []string {
 		ps = append(ps, store.HostKey(r.host.ID), store.SessionKey(r.host.ID))
 	}
 	return ps
+}
+
+// mostKeys is how many subnets of one network are watched key by key. Whoever
+// has more there, which only static addresses make, watches all of the network's:
+// a watch for each of a thousand would weigh on the store more than the news of
+// others do.
+const mostKeys = 16
+
+// subnetPrefixesLocked returns the keys and prefixes at which this host's
+// subnets are.
+func (k *Keeper) subnetPrefixesLocked() []string {
+	count := map[string]int{}
+	for _, r := range k.rows {
+		count[r.Network]++
+	}
+	var ps []string
+	for key, r := range k.rows {
+		if count[r.Network] <= mostKeys {
+			ps = append(ps, key)
+		}
+	}
+	for network, n := range count {
+		if n > mostKeys {
+			ps = append(ps, store.SubnetsPrefix(network))
+		}
+	}
+	return ps
+}
+
+// concernsLocked reports whether a record is one that this host keeps an eye on:
+// of the subnets, its own.
+func (k *Keeper) concernsLocked(key string) bool {
+	if !strings.HasPrefix(key, store.SubnetsPrefix("")) {
+		return true
+	}
+	_, ours := k.rows[key]
+	return ours
 }

@@ -119,11 +119,16 @@ func (k *Keeper) problemsLocked() []cluster.Problem {
 }
 
 func lostProblem(r row) cluster.Problem {
-	return cluster.Problem{
+	p := cluster.Problem{
 		Severity: cluster.SeverityError, Subject: fmt.Sprintf("subnet %s of network %s", r.Prefix, r.Network),
 		What: "lost: " + r.lost,
 		Hint: "start the containers with addresses of it again: they get new ones",
 	}
+	if r.Prefix.IsSingleIP() {
+		p.Subject = fmt.Sprintf("address %s of network %s", r.Prefix.Addr(), r.Network)
+		p.Hint = "remove the container that had it here, or start it with another"
+	}
+	return p
 }
 
 func (k *Keeper) orphanProblemsLocked() []cluster.Problem {

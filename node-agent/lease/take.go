@@ -81,7 +81,7 @@ func (k *Keeper) choose(l listing, pool cluster.Pool) (netip.Prefix, int64, erro
 	for _, lease := range l.leases {
 		r, known := k.rows[store.SubnetKey(lease.Network, lease.Prefix)]
 		unused := !known || r.Phase != phaseHeld
-		if lease.Host == k.self.ID && unused && lease.Prefix.Bits() == pool.HostPrefix && pool.Prefix.Overlaps(lease.Prefix) {
+		if lease.Host == k.self.ID && unused && pool.Prefix.Overlaps(lease.Prefix) && !lease.Prefix.IsSingleIP() && l.fits(lease.Prefix) {
 			return lease.Prefix, lease.Revision, nil
 		}
 	}

@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/ovlnet/ovl/internal/store"
@@ -25,10 +24,14 @@ func newWatches(k *Keeper) *watches { return &watches{k: k, run: map[string]*wat
 // keep ends the watches of other prefixes and returns those of prefixes that
 // are not watched.
 func (w *watches) keep(prefixes []string) (missing []string) {
+	wanted := make(map[string]bool, len(prefixes))
+	for _, p := range prefixes {
+		wanted[p] = true
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for p, one := range w.run {
-		if !slices.Contains(prefixes, p) {
+		if !wanted[p] {
 			one.cancel()
 			delete(w.run, p)
 			w.k.mu.Lock()
@@ -84,7 +87,7 @@ func (w *watches) see(ctx context.Context, prefix string, events []store.Event) 
 	w.k.mu.Lock()
 	for _, ev := range events {
 		// After keep has ended this watch, its news would be of a forgotten prefix.
-		news = ctx.Err() == nil && w.k.known.event(prefix, ev) || news
+		news = ctx.Err() == nil && w.k.concernsLocked(ev.Record.Key) && w.k.known.event(prefix, ev) || news
 	}
 	w.k.mu.Unlock()
 	if news {
