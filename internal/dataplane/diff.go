@@ -57,7 +57,7 @@ func Diff(want, have State) []Op {
 	}, func(r Neigh) bool { return gone(r.NS, r.Link) })
 	lostFDB := func(r FDB) bool { return gone(r.NS, r.Link) }
 	fdb, oldFDB := tableOps(want.FDB, have.FDB, compareFDB, same[FDB], lostFDB, lostFDB)
-	routes, oldRoutes := tableOps(want.Routes, have.Routes, compareRoute, same[Route], d.routeAbsent, d.routeAbsent)
+	routes, oldRoutes := tableOps(want.Routes, have.Routes, compareRoute, same[Route], d.routeAbsent, d.routeGone)
 	oldLinks := breakOps(want.Links, have.Links, compareLink, d.takenAlong)
 
 	return slices.Concat(
@@ -79,6 +79,7 @@ type differ struct {
 	// route along that prefers one as its source, whatever link it is on
 	// (fib_sync_down_addr in net/ipv4/fib_semantics.c).
 	lostSrc map[source]bool
+	made    map[source]bool // the addresses that are wanted; nil until asked for
 	// replaced are the hosts' ends of pairs whose other end is replaced.
 	replaced map[LinkKey]bool
 }
@@ -95,6 +96,13 @@ func (d *differ) routeAbsent(r Route) bool {
 // mustReplace reports whether the kernel cannot turn have into want.
 func mustReplace(want, have Link) bool {
 	return want.Kind != have.Kind || want.VXLAN != have.VXLAN || want.Peer != have.Peer
+}
+
+// routeGone reports whether a route that is not wanted goes by itself. An IPv6 one
+// outlives its source: it only prefers none any more (rt6_remove_prefsrc in
+// net/ipv6/route.c).
+func (d *differ) routeGone(r Route) bool {
+	return d.absent[LinkKey{r.NS, r.Link}] || r.Src.Is4() && d.lostSrc[source{r.NS, r.Src}]
 }
 
 func (d *differ) findGone() {
@@ -121,11 +129,40 @@ func (d *differ) findGone() {
 			d.absent[k] = true
 		}
 	}
+	d.findLost()
+}
+
+// findLost finds the addresses that go with absent links and are on no other
+// link by then. A link that is replaced goes before any address is made; one that
+// is not wanted goes last.
+func (d *differ) findLost() {
+	elsewhere := map[source]bool{}
 	for k := range d.have.Addrs {
-		if d.absent[LinkKey{k.NS, k.Link}] {
-			d.lostSrc[source{k.NS, k.Prefix.Addr()}] = true
+		if len(d.absent) > 0 && !d.absent[LinkKey{k.NS, k.Link}] {
+			elsewhere[source{k.NS, k.Prefix.Addr()}] = true
 		}
 	}
+	for k := range d.have.Addrs {
+		link, s := LinkKey{k.NS, k.Link}, source{k.NS, k.Prefix.Addr()}
+		if !d.absent[link] || elsewhere[s] {
+			continue
+		}
+		_, replaced := d.want.Links[link]
+		if replaced || !d.makes(s) {
+			d.lostSrc[s] = true
+		}
+	}
+}
+
+// makes reports whether an address is wanted.
+func (d *differ) makes(s source) bool {
+	if d.made == nil {
+		d.made = make(map[source]bool, len(d.want.Addrs))
+		for k := range d.want.Addrs {
+			d.made[source{k.NS, k.Prefix.Addr()}] = true
+		}
+	}
+	return d.made[s]
 }
 
 // takenAlong reports whether an unwanted link goes with the other end of its
