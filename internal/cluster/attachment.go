@@ -28,6 +28,9 @@ type Interface struct {
 	Addrs          []netip.Prefix // address and length of the subnet, at most one of each family
 	MAC            MAC
 	Aliases        []string
+	// Segment is the part of the network on this host whose bridge the interface
+	// is on: chosen with its addresses, below [MaxSegments].
+	Segment int
 }
 
 // HasAddr reports whether a is one of the interface's addresses.

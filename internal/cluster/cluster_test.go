@@ -42,7 +42,7 @@ func TestDerivedMACs(t *testing.T) {
 	seen := map[cluster.MAC]string{}
 	for name, m := range map[string]cluster.MAC{
 		"vtep 1": cluster.VTEPMAC(id, 1), "vtep 2": cluster.VTEPMAC(id, 2),
-		"gateway 1": cluster.GatewayMAC(id, 1), "endpoint": cluster.EndpointMAC(1, netip.MustParseAddr("10.64.0.2")),
+		"gateway 1": cluster.GatewayMAC(id, 1, 0), "gateway 1.1": cluster.GatewayMAC(id, 1, 1), "endpoint": cluster.EndpointMAC(1, netip.MustParseAddr("10.64.0.2")),
 	} {
 		if m[0]&3 != 2 {
 			t.Errorf("%s: %s is not unicast and locally administered", name, m)

@@ -109,11 +109,15 @@ func VTEPMAC(id HostID, vni VNI) MAC {
 	return hashMAC("vtep", string(id), strconv.FormatUint(uint64(vni), 10))
 }
 
-// GatewayMAC returns the MAC of a network's bridge on one host. Like
-// [VTEPMAC] it is derived, so that udev cannot replace it by one made from a
+// GatewayMAC returns the MAC of the bridge of a network's segment on one host.
+// Like [VTEPMAC] it is derived, so that udev cannot replace it by one made from a
 // cloned machine-id (field experience: two VMs with one bridge MAC).
-func GatewayMAC(id HostID, vni VNI) MAC {
-	return hashMAC("gateway", string(id), strconv.FormatUint(uint64(vni), 10))
+func GatewayMAC(id HostID, vni VNI, segment int) MAC {
+	v := strconv.FormatUint(uint64(vni), 10)
+	if segment == 0 {
+		return hashMAC("gateway", string(id), v)
+	}
+	return hashMAC("gateway", string(id), v, strconv.Itoa(segment))
 }
 
 // EndpointMAC returns the MAC of a container's interface: derived from the

@@ -50,6 +50,9 @@ func (p *planner) misfit(n network, known bool, itf cluster.Interface) string {
 		if own.Bits() != a.Bits() || ipam.CheckAddress(own, a.Addr()) != nil {
 			return fmt.Sprintf("its address %s does not fit the subnet %s", a, own)
 		}
+		if at := p.belongs.Of(n.Name, own); at != itf.Segment {
+			return fmt.Sprintf("it is on segment %d, and the subnet of its address %s on segment %d", itf.Segment, a, at)
+		}
 	}
 	return ""
 }
@@ -65,7 +68,7 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 		},
 		dataplane.Link{
 			LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth,
-			MAC: hostEndMAC(host), MTU: n.mtu, Up: true, Alias: alias, Master: n.bridge,
+			MAC: hostEndMAC(host), MTU: n.mtu, Up: true, Alias: alias, Master: BridgeName(n.VNI, itf.Segment),
 			// Who asks the host for his own published port gets the answer by the
 			// way that he came: the bridge itself forwards it where br_netfilter
 			// has it translated (br_nf_pre_routing_finish).

@@ -7,12 +7,12 @@ import "github.com/ovlnet/ovl/internal/cluster"
 // bridge there are none. A driver that is not here is one of a newer ovl.
 var drivers = map[cluster.Driver]func(*planner, network){
 	cluster.DriverOverlay: (*planner).overlay,
-	cluster.DriverBridge:  (*planner).segment,
+	cluster.DriverBridge:  (*planner).bridged,
 }
 
 // overlay emits a network whose hosts reach each other's subnets by VXLAN.
 func (p *planner) overlay(n network) {
-	p.segment(n)
+	p.bridged(n)
 	p.tunnel(n)
 	p.peers(n)
 }

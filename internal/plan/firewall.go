@@ -54,9 +54,9 @@ type pooled struct {
 // devices returns the links by which packets of the network come in.
 func (n network) devices() []string {
 	if n.vxlan == "" {
-		return []string{n.bridge}
+		return n.bridges()
 	}
-	return []string{n.bridge, n.vxlan}
+	return append(n.bridges(), n.vxlan)
 }
 
 func pooledOf(f dataplane.Family, nets []network) []pooled {
@@ -93,31 +93,46 @@ func forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
 	}
 	var rules []string
 	for _, n := range on {
-		if n.vxlan != "" {
-			rules = append(rules,
-				fmt.Sprintf("-i %s -o %s -j ACCEPT", n.bridge, n.vxlan),
-				fmt.Sprintf("-i %s -o %s -j ACCEPT", n.vxlan, n.bridge),
-			)
-		}
-		rules = append(rules,
-			fmt.Sprintf("-i %s -o %s -j ACCEPT", n.bridge, n.bridge),
+		rules = append(rules, withinRules(n)...)
+		for _, b := range n.bridges() {
 			// A subnet that no host holds, or another one that nothing leads to,
 			// must not leak to the default route.
-			fmt.Sprintf("-d %s -i %s -j REJECT --reject-with %s", n.pool.Prefix, n.bridge, unreachable),
-		)
-		if !n.Internal {
-			rules = append(rules, fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", n.bridge))
+			rules = append(rules, fmt.Sprintf("-d %s -i %s -j REJECT --reject-with %s", n.pool.Prefix, b, unreachable))
+		}
+		for _, b := range n.bridges() {
+			if !n.Internal {
+				rules = append(rules, fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", b))
+			}
 		}
 	}
 	rules = append(rules, "-i ovx+ -j DROP")
 	rules = append(rules, portForwards(on, bridges)...)
 	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP")
 	for _, n := range on {
-		if !n.Internal {
-			rules = append(rules, fmt.Sprintf("-i %s -j ACCEPT", n.bridge))
+		for _, b := range n.bridges() {
+			if !n.Internal {
+				rules = append(rules, fmt.Sprintf("-i %s -j ACCEPT", b))
+			}
 		}
 	}
 	return append(rules, "-i ovb+ -j DROP")
+}
+
+// withinRules let a network's own traffic through: between each of its bridges
+// here and the tunnel, and between any two of them.
+func withinRules(n pooled) []string {
+	var rules []string
+	for _, in := range n.bridges() {
+		if n.vxlan != "" {
+			rules = append(rules,
+				fmt.Sprintf("-i %s -o %s -j ACCEPT", in, n.vxlan),
+				fmt.Sprintf("-i %s -o %s -j ACCEPT", n.vxlan, in))
+		}
+		for _, out := range n.bridges() {
+			rules = append(rules, fmt.Sprintf("-i %s -o %s -j ACCEPT", in, out))
+		}
+	}
+	return rules
 }
 
 // inputRules decides what containers may say to this host: everything to their
@@ -135,14 +150,19 @@ func inputRules(f dataplane.Family, on []pooled) []string {
 			"-i ovb+ -p ipv6-icmp -m icmp6 --icmpv6-type 136 -j RETURN")
 	}
 	for _, n := range on {
-		for _, protocol := range []string{"udp", "tcp"} {
-			rules = append(rules, fmt.Sprintf("-d %s -i %s -p %s -m %[3]s --dport 53 -j ACCEPT", n.pool.Prefix, n.bridge, protocol))
+		for _, b := range n.bridges() {
+			for _, protocol := range []string{"udp", "tcp"} {
+				rules = append(rules, fmt.Sprintf("-d %s -i %s -p %s -m %[3]s --dport 53 -j ACCEPT", n.pool.Prefix, b, protocol))
+			}
+			rules = append(rules, fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, b))
 		}
-		for _, dev := range n.devices() {
-			rules = append(rules, fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, dev))
+		if n.vxlan != "" {
+			rules = append(rules, fmt.Sprintf("-d %s -i %s -j RETURN", n.pool.Prefix, n.vxlan))
 		}
-		if n.Internal {
-			rules = append(rules, fmt.Sprintf("-i %s -j DROP", n.bridge))
+		for _, b := range n.bridges() {
+			if n.Internal {
+				rules = append(rules, fmt.Sprintf("-i %s -j DROP", b))
+			}
 		}
 	}
 	for _, n := range on {

@@ -37,7 +37,8 @@ func drawWorld(t *rapid.T) world {
 	}
 	for n := range rapid.IntRange(0, 4).Draw(t, "networks") {
 		net := cluster.Network{
-			Name: fmt.Sprintf("net%d", n), VNI: cluster.VNI(100 + n), Driver: rapid.SampledFrom([]cluster.Driver{cluster.DriverOverlay, cluster.DriverBridge}).Draw(t, "driver"),
+			Name: fmt.Sprintf("net%d", n), VNI: []cluster.VNI{1, 10, 100, 101}[n], // names that begin alike
+			Driver:   rapid.SampledFrom([]cluster.Driver{cluster.DriverOverlay, cluster.DriverBridge}).Draw(t, "driver"),
 			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), NAT66: rapid.Bool().Draw(t, "nat66"), CreateRevision: int64(n + 1),
 			Pools: []cluster.Pool{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 0, 0}), 16), HostPrefix: 24}},
 		}
@@ -77,7 +78,11 @@ func (w *world) drawLeases(t *rapid.T, net cluster.Network, pool cluster.Pool) {
 
 func (w *world) drawAttachments(t *rapid.T) {
 	for i, l := range w.local.Held {
+		segment := rapid.SampledFrom([]int{0, 0, 1, 2, cluster.MaxSegments - 1}).Draw(t, "segment")
 		for j := range rapid.IntRange(0, 2).Draw(t, "containers") {
+			if rapid.IntRange(0, 9).Draw(t, "astray") == 0 {
+				segment++ // no honest journal has one subnet in two segments
+			}
 			name := fmt.Sprintf("c%d-%d", i, j)
 			addr := ipam.Gateway(l.Prefix)
 			for range j + 1 {
@@ -86,7 +91,7 @@ func (w *world) drawAttachments(t *rapid.T) {
 			w.local.Attachments = append(w.local.Attachments, cluster.Attachment{
 				ID: name, Name: name, NetNS: "/run/netns/" + name, Ports: drawPorts(t),
 				Interfaces: []cluster.Interface{{
-					Network: l.Network, Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr),
+					Network: l.Network, Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr), Segment: segment,
 				}},
 			})
 		}
@@ -163,6 +168,9 @@ func TestSoundness(t *testing.T) {
 			}
 		}
 		for _, l := range s.Links {
+			if _, ok := s.Links[dataplane.LinkKey{NS: l.NS, Name: l.Master}]; l.Master != "" && !ok {
+				t.Errorf("%s: no such bridge", l)
+			}
 			if !dataplane.OwnsLink(l.NS, l.Name, l.Alias) || len(l.Name) > 15 {
 				t.Errorf("%s: a fresh process would not know it as ours", l)
 			}
@@ -201,6 +209,24 @@ func large(peers int) (*cluster.Snapshot, plan.Local) {
 
 func BenchmarkPlan5000(b *testing.B) {
 	s, l := large(5000)
+	for b.Loop() {
+		plan.Plan(s, l)
+	}
+}
+
+// BenchmarkPlanContainers is a host with 1,200 containers on two bridges.
+func BenchmarkPlanContainers(b *testing.B) {
+	s, l := sharded(2)
+	for i, first := range l.Attachments {
+		for j := range 600 {
+			id := fmt.Sprintf("c%d-%d", i, j)
+			itf := first.Interfaces[0]
+			itf.Addrs = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(10 + i), byte(j >> 8), byte(j)}).Next().Next(), 16)}
+			l.Held[i].Prefix = itf.Addrs[0].Masked()
+			l.Attachments = append(l.Attachments, cluster.Attachment{ID: id, Name: id, NetNS: "/run/netns/" + id, Interfaces: []cluster.Interface{itf}})
+		}
+	}
+	l.Attachments = l.Attachments[2:]
 	for b.Loop() {
 		plan.Plan(s, l)
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -35,8 +37,23 @@ type Result struct {
 	Problems []cluster.Problem
 }
 
-// BridgeName returns the name of a network's bridge on every host.
-func BridgeName(vni cluster.VNI) string { return fmt.Sprintf("%s%d", dataplane.BridgePrefix, vni) }
+// BridgeName returns the name of the bridge of a network's segment on every host:
+// ovb100, ovb100.1, ovb100.2 …
+func BridgeName(vni cluster.VNI, segment int) string {
+	if segment == 0 {
+		return fmt.Sprintf("%s%d", dataplane.BridgePrefix, vni)
+	}
+	return fmt.Sprintf("%s%d.%d", dataplane.BridgePrefix, vni, segment)
+}
+
+// BridgeVNI returns the VNI of the network whose bridge bears a name that
+// [BridgeName] returned.
+func BridgeVNI(name string) (vni cluster.VNI, ok bool) {
+	number, ok := strings.CutPrefix(name, dataplane.BridgePrefix)
+	number, _, _ = strings.Cut(number, ".")
+	v, err := strconv.ParseUint(number, 10, 24)
+	return cluster.VNI(v), ok && err == nil
+}
 
 // VXLANName returns the name of a network's VXLAN device on every host.
 func VXLANName(vni cluster.VNI) string { return fmt.Sprintf("%s%d", dataplane.VXLANPrefix, vni) }

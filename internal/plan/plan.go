@@ -14,7 +14,7 @@ import (
 // Plan returns the rows that the kernel of the host l should hold, given the
 // snapshot s. A network is on a host when the host holds a subnet of it.
 func Plan(s *cluster.Snapshot, l Local) Result {
-	p := &planner{snapshot: s, local: l}
+	p := &planner{snapshot: s, local: l, belongs: cluster.SegmentsOf(l.Attachments)}
 	nets := p.networks()
 	for _, n := range nets {
 		drivers[n.Driver](p, n)
@@ -30,6 +30,7 @@ func Plan(s *cluster.Snapshot, l Local) Result {
 type planner struct {
 	snapshot *cluster.Snapshot
 	local    Local
+	belongs  cluster.Segments // the subnets of this host
 	state    dataplane.State
 	problems []cluster.Problem
 }
@@ -37,10 +38,10 @@ type planner struct {
 // network is a network that this host is on, with what the features need of it.
 type network struct {
 	cluster.Network
-	own    []netip.Prefix // the subnets that this host holds, sorted
-	mtu    int            // of the container's interfaces
-	bridge string
-	vxlan  string // empty: nothing leads to other hosts
+	own      []netip.Prefix // the subnets that this host holds, sorted
+	segments []segment      // the parts into which they fall, by number
+	mtu      int            // of the container's interfaces
+	vxlan    string         // empty: nothing leads to other hosts
 }
 
 // gateway returns the host's own address in the network for the family of a.
@@ -110,6 +111,7 @@ func (p *planner) networks() []network {
 				"the network was made anew with other subnets: start its containers here again")
 			return true
 		})
+		nets[i].segments = p.cut(nets[i])
 	}
 	return slices.DeleteFunc(nets, func(n network) bool { return len(n.own) == 0 })
 }
@@ -117,7 +119,7 @@ func (p *planner) networks() []network {
 // network returns n with what follows from it, as far as one of this host's
 // subnets of it tells.
 func (p *planner) network(n cluster.Network, own netip.Prefix) network {
-	out := network{Network: n, own: []netip.Prefix{own}, mtu: p.mtu(n), bridge: BridgeName(n.VNI)}
+	out := network{Network: n, own: []netip.Prefix{own}, mtu: p.mtu(n)}
 	if n.Driver == cluster.DriverOverlay {
 		out.vxlan = VXLANName(n.VNI)
 	}

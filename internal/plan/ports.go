@@ -71,8 +71,8 @@ func outward(f dataplane.Family, on []pooled, att cluster.Attachment) (to netip.
 			continue
 		}
 		for _, a := range itf.Addrs {
-			if _, held := on[i].subnetOf(a.Addr()); held && dataplane.FamilyOf(a.Addr()) == f {
-				return a.Addr(), on[i].bridge
+			if bridge, held := on[i].bridgeTo(a.Addr()); held && dataplane.FamilyOf(a.Addr()) == f {
+				return a.Addr(), bridge
 			}
 		}
 	}
@@ -157,8 +157,10 @@ func portForwards(on []pooled, bridges []string) []string {
 	}
 	var rules []string
 	for _, n := range on {
-		if n.Internal {
-			rules = append(rules, fmt.Sprintf("-i %s -j DROP", n.bridge))
+		for _, b := range n.bridges() {
+			if n.Internal {
+				rules = append(rules, fmt.Sprintf("-i %s -j DROP", b))
+			}
 		}
 	}
 	for _, b := range bridges {

@@ -228,12 +228,18 @@ func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[
 	}
 	a.cfg.Log.Info("subnet taken", "network", network, "subnet", taken.Prefix)
 	att, again, err := a.tryClaim(r, networks)
-	if err == nil && again != nil && again.pool == short.pool && again.network.Name == network {
-		// Nobody else could have used up a subnet of more than a few
-		// addresses this soon; one without any must not be taken for ever.
+	if err == nil && again != nil && again.pool == short.pool && again.network.Name == network && a.unused(taken) {
+		// Others may have been quicker; but a subnet that is of no use to anybody
+		// must not be taken for ever.
 		return none, nil, refuse(codes.ResourceExhausted, "%s: subnet %s of network %s has no address left: use a larger subnet per host", r.verb(), taken.Prefix, network)
 	}
 	return att, again, err
+}
+
+func (a *Attachments) unused(l cluster.Lease) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.index.used(l.Network, l.Prefix) == 0
 }
 
 func (a *Attachments) release(id string) {

@@ -41,13 +41,11 @@ func choose(r Request, s supply, now time.Time) (cluster.Attachment, *shortage, 
 			return a, nil, bad.err(r.verb())
 		}
 		i := cluster.Interface{Network: network.Name, NetworkCreated: network.CreateRevision, Name: w.Name, MAC: w.MAC, Aliases: w.Aliases}
-		for _, pool := range network.Pools {
-			addr, short, err := s.address(network, pool, w.Addrs)
-			if short != nil || err != nil {
-				return a, short, wrap(r.verb(), err)
-			}
-			i.Addrs = append(i.Addrs, addr)
+		addrs, segment, short, err := s.place(network, w.Addrs)
+		if short != nil || err != nil {
+			return a, short, wrap(r.verb(), err)
 		}
+		i.Addrs, i.Segment = addrs, segment
 		if i.MAC.IsZero() && len(i.Addrs) > 0 {
 			i.MAC = cluster.EndpointMAC(network.VNI, i.Addrs[0].Addr())
 		}
@@ -80,28 +78,6 @@ func pools(n cluster.Network) string {
 		texts = append(texts, p.Prefix.String())
 	}
 	return strings.Join(texts, ", ")
-}
-
-// address chooses an address of pool, or confirms the wanted one.
-func (s supply) address(n cluster.Network, pool cluster.Pool, wanted []netip.Addr) (netip.Prefix, *shortage, error) {
-	subnets := s.subnets(n, pool)
-	short := &shortage{network: n, pool: pool}
-	if len(subnets) == 0 {
-		return netip.Prefix{}, short, nil
-	}
-	for _, a := range wanted {
-		if pool.Prefix.Contains(a) {
-			p, err := static(n, subnets, a)
-			return p, nil, err
-		}
-	}
-	for _, subnet := range subnets {
-		taken := func(a netip.Addr) bool { return s.taken.addrs[netAddr{n.Name, a}] != "" }
-		if a, err := ipam.Address(subnet, s.taken.last[subnet], taken); err == nil {
-			return netip.PrefixFrom(a, subnet.Bits()), nil, nil
-		}
-	}
-	return netip.Prefix{}, short, nil
 }
 
 // subnets returns the subnets of pool that this host may use: those that the

@@ -18,6 +18,11 @@ type index struct {
 	macs   map[netMAC]string
 	links  map[nsLink]string
 	ports  map[portKey][]portClaim
+	// plugged is how many interfaces each segment has, subnets on which segment those
+	// of each subnet are.
+	plugged map[netSegment]int
+	most    int // interfaces of a segment: cluster.SegmentPorts
+	subnets map[netSubnet]population
 	// last holds the address last given out of each subnet, so that one just
 	// given back rests as long as it can.
 	last map[netip.Prefix]netip.Addr
@@ -40,7 +45,7 @@ type nsLink struct{ netns, name string }
 func newIndex(atts []cluster.Attachment) *index {
 	x := &index{
 		claims: map[string]cluster.Attachment{}, addrs: map[netAddr]string{},
-		macs: map[netMAC]string{}, links: map[nsLink]string{}, ports: map[portKey][]portClaim{}, last: map[netip.Prefix]netip.Addr{}, retired: map[netip.Prefix]bool{},
+		macs: map[netMAC]string{}, links: map[nsLink]string{}, ports: map[portKey][]portClaim{}, plugged: map[netSegment]int{}, most: cluster.SegmentPorts, subnets: map[netSubnet]population{}, last: map[netip.Prefix]netip.Addr{}, retired: map[netip.Prefix]bool{},
 	}
 	atts = slices.Clone(atts)
 	slices.SortStableFunc(atts, func(a, b cluster.Attachment) int {
@@ -61,6 +66,7 @@ func (x *index) add(a cluster.Attachment) {
 	x.claims[a.ID] = whole
 	x.claimPorts(a)
 	for _, i := range a.Interfaces {
+		x.count(i, 1)
 		claim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
 		claim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
 		for _, p := range i.Addrs {
@@ -102,6 +108,7 @@ func (x *index) drop(id, network string) {
 }
 
 func (x *index) unclaim(a cluster.Attachment, i cluster.Interface) {
+	x.count(i, -1)
 	unclaim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
 	unclaim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
 	for _, p := range i.Addrs {

@@ -35,6 +35,7 @@ type recordInterface struct {
 	Addrs          []netip.Prefix `json:"addrs"`
 	MAC            cluster.MAC    `json:"mac"`
 	Aliases        []string       `json:"aliases,omitempty"`
+	Segment        int            `json:"segment,omitempty"`
 }
 
 type recordPort struct {
@@ -100,6 +101,9 @@ func checkStored(a cluster.Attachment) error {
 	for _, i := range a.Interfaces {
 		if i.Name == "" || i.MAC.IsZero() || len(i.Addrs) == 0 {
 			return fmt.Errorf("interface on network %s: no name, MAC or address", i.Network)
+		}
+		if err := checkSegment(i); err != nil {
+			return err
 		}
 		families := map[int]bool{}
 		for _, p := range i.Addrs {

@@ -19,6 +19,7 @@ type Known struct {
 	Snapshot    *cluster.Snapshot
 	Held        []cluster.Lease // by this host: newer than the snapshot
 	Attachments []cluster.Attachment
+	segments    cluster.Segments // of this host's subnets; Whois finds them
 }
 
 // The kinds of matches.
@@ -34,6 +35,7 @@ const (
 // pure.
 func (k Known) Whois(query string) (matches []*ovlv1.WhoisMatch, hint string) {
 	query = strings.TrimSpace(query)
+	k.segments = cluster.SegmentsOf(k.Attachments)
 	matches = k.byName(query)
 	if a, err := netip.ParseAddr(query); err == nil && a.Zone() == "" {
 		return append(matches, k.byAddr(a.Unmap())...), k.hintAddr(a.Unmap())
@@ -60,7 +62,7 @@ func (k Known) byName(query string) []*ovlv1.WhoisMatch {
 			continue
 		}
 		switch query {
-		case plan.BridgeName(n.VNI):
+		case plan.BridgeName(n.VNI, k.segment(l)):
 			out = append(out, k.gateway(n, l))
 		case plan.VXLANName(n.VNI):
 			out = append(out, k.vtep(n, l))
@@ -114,7 +116,7 @@ func (k Known) byMAC(mac cluster.MAC) []*ovlv1.WhoisMatch {
 		}
 		// A host with several subnets of a network is found once for each: they
 		// all lie behind this MAC.
-		if cluster.GatewayMAC(l.Host, n.VNI) == mac {
+		if cluster.GatewayMAC(l.Host, n.VNI, k.segment(l)) == mac {
 			out = append(out, k.gateway(n, l))
 		}
 		if cluster.VTEPMAC(l.Host, n.VNI) == mac {
@@ -136,14 +138,14 @@ func (k Known) container(att cluster.Attachment, i cluster.Interface) *ovlv1.Who
 		m.Subnet = i.Addrs[0].Masked().String()
 	}
 	if n, ok := k.Snapshot.Network(i.Network); ok {
-		m.Bridge, m.Vxlan = plan.BridgeName(n.VNI), plan.VXLANName(n.VNI)
+		m.Bridge, m.Vxlan = plan.BridgeName(n.VNI, i.Segment), plan.VXLANName(n.VNI)
 	}
 	return m
 }
 
 func (k Known) gateway(n cluster.Network, l cluster.Lease) *ovlv1.WhoisMatch {
 	m := k.vtep(n, l)
-	m.Kind, m.Mac = kindGateway, cluster.GatewayMAC(l.Host, n.VNI).String()
+	m.Kind, m.Mac = kindGateway, cluster.GatewayMAC(l.Host, n.VNI, k.segment(l)).String()
 	m.Addresses = nil
 	if gw := ipam.Gateway(l.Prefix); gw.IsValid() {
 		m.Addresses = []string{netip.PrefixFrom(gw, l.Prefix.Bits()).String()}
@@ -151,11 +153,20 @@ func (k Known) gateway(n cluster.Network, l cluster.Lease) *ovlv1.WhoisMatch {
 	return m
 }
 
+// segment returns the segment of a subnet: of another host's, of which this one does
+// not know, the first.
+func (k Known) segment(l cluster.Lease) int {
+	if l.Host != k.Self.ID {
+		return 0
+	}
+	return k.segments.Of(l.Network, l.Prefix)
+}
+
 // vtep describes where a subnet is: the VXLAN device of its host.
 func (k Known) vtep(n cluster.Network, l cluster.Lease) *ovlv1.WhoisMatch {
 	h := k.host(l.Host)
 	return &ovlv1.WhoisMatch{
-		Kind: kindVTEP, Host: h.Name, Network: n.Name, Bridge: plan.BridgeName(n.VNI), Vxlan: plan.VXLANName(n.VNI),
+		Kind: kindVTEP, Host: h.Name, Network: n.Name, Bridge: plan.BridgeName(n.VNI, k.segment(l)), Vxlan: plan.VXLANName(n.VNI),
 		Mac: cluster.VTEPMAC(l.Host, n.VNI).String(), Subnet: l.Prefix.String(), Underlay: k.underlay(h),
 	}
 }

@@ -26,17 +26,17 @@ func TestWhois(t *testing.T) {
 	container := "container h1 blue web 10.64.3.9/24 192.0.2.1 ovb7 ovx7"
 	for query, want := range map[string]string{
 		"web": container, "0123abcd": container, " 10.64.3.9 ": container, "::ffff:10.64.3.9": container, "02:00:00:00:00:09": container,
-		plan.HostLink("0123abcd", "eth0"):    container,
-		"10.64.3.1":                          "gateway h1 blue  10.64.3.1/24 192.0.2.1 ovb7 ovx7",
-		"10.64.5.1":                          "gateway h2 blue  10.64.5.1/24 192.0.2.2 ovb7 ovx7",
-		"10.64.5.77":                         "peer h2 blue   192.0.2.2 ovb7 ovx7",
-		"192.0.2.2":                          "vtep h2   192.0.2.2 192.0.2.2  ",
-		"192.0.2.1":                          "vtep h1   192.0.2.1 192.0.2.1  ",
-		"ovb7":                               "gateway h1 blue  10.64.3.1/24 192.0.2.1 ovb7 ovx7",
-		"ovx7":                               "vtep h1 blue   192.0.2.1 ovb7 ovx7",
-		cluster.VTEPMAC(peer, 7).String():    "vtep h2 blue   192.0.2.2 ovb7 ovx7",
-		cluster.VTEPMAC(self, 7).String():    "vtep h1 blue   192.0.2.1 ovb7 ovx7",
-		cluster.GatewayMAC(peer, 7).String(): "gateway h2 blue  10.64.5.1/24 192.0.2.2 ovb7 ovx7",
+		plan.HostLink("0123abcd", "eth0"):       container,
+		"10.64.3.1":                             "gateway h1 blue  10.64.3.1/24 192.0.2.1 ovb7 ovx7",
+		"10.64.5.1":                             "gateway h2 blue  10.64.5.1/24 192.0.2.2 ovb7 ovx7",
+		"10.64.5.77":                            "peer h2 blue   192.0.2.2 ovb7 ovx7",
+		"192.0.2.2":                             "vtep h2   192.0.2.2 192.0.2.2  ",
+		"192.0.2.1":                             "vtep h1   192.0.2.1 192.0.2.1  ",
+		"ovb7":                                  "gateway h1 blue  10.64.3.1/24 192.0.2.1 ovb7 ovx7",
+		"ovx7":                                  "vtep h1 blue   192.0.2.1 ovb7 ovx7",
+		cluster.VTEPMAC(peer, 7).String():       "vtep h2 blue   192.0.2.2 ovb7 ovx7",
+		cluster.VTEPMAC(self, 7).String():       "vtep h1 blue   192.0.2.1 ovb7 ovx7",
+		cluster.GatewayMAC(peer, 7, 0).String(): "gateway h2 blue  10.64.5.1/24 192.0.2.2 ovb7 ovx7",
 	} {
 		t.Run(query, func(t *testing.T) {
 			got, _ := k.Whois(query)

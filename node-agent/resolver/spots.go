@@ -8,8 +8,8 @@ import (
 	"github.com/ovlnet/ovl/internal/plan"
 )
 
-// spot is where containers of a network ask: an address of the gateway on the
-// network's bridge.
+// spot is where containers of a network ask: an address of a gateway, on one
+// of the network's bridges.
 type spot struct {
 	network string
 	device  string
@@ -19,14 +19,15 @@ type spot struct {
 // spotsOf returns where the facts want to be listened: on the addresses of the
 // bridges that the loop wants, but link-local ones.
 func spotsOf(f Facts) map[spot]bool {
-	network := make(map[string]string, len(f.Snapshot.Networks))
+	network := make(map[cluster.VNI]string, len(f.Snapshot.Networks))
 	for _, n := range f.Snapshot.Networks {
-		network[plan.BridgeName(n.VNI)] = n.Name
+		network[n.VNI] = n.Name
 	}
 	out := map[spot]bool{}
 	for k := range f.Wanted.Addrs {
-		name, ok := network[k.Link]
-		if a := k.Prefix.Addr(); ok && k.NS == dataplane.Host && !a.IsLinkLocalUnicast() {
+		vni, bridge := plan.BridgeVNI(k.Link)
+		name, ok := network[vni]
+		if a := k.Prefix.Addr(); bridge && ok && k.NS == dataplane.Host && !a.IsLinkLocalUnicast() {
 			out[spot{name, k.Link, a}] = true
 		}
 	}
