@@ -34,8 +34,8 @@ func (o Op) String() string {
 
 // Diff returns the operations that lead from have to want, in an order in which
 // each can be done: makers up, then breakers down. It is deterministic, and
-// empty when both are the same. Only a link whose kind, VXLAN attributes or peer
-// differ is replaced; its deletion stands right before its creation, and all
+// empty when both are the same. Only a link whose kind, VXLAN attributes, peer,
+// parent or VLAN differ is replaced; its deletion stands right before its creation, and all
 // that hung on it counts as absent, since the kernel takes it along.
 func Diff(want, have State) []Op {
 	d := differ{want: want, have: have, gone: map[LinkKey]bool{}, absent: map[LinkKey]bool{}, moved: map[LinkKey]bool{}, replaced: map[LinkKey]bool{}, lostSrc: map[source]bool{}}
@@ -95,7 +95,8 @@ func (d *differ) routeAbsent(r Route) bool {
 
 // mustReplace reports whether the kernel cannot turn have into want.
 func mustReplace(want, have Link) bool {
-	return want.Kind != have.Kind || want.VXLAN != have.VXLAN || want.Peer != have.Peer
+	return want.Kind != have.Kind || want.VXLAN != have.VXLAN || want.Peer != have.Peer ||
+		want.Parent != have.Parent || want.VLANID != have.VLANID
 }
 
 // routeGone reports whether a route that is not wanted goes by itself. An IPv6 one
@@ -126,6 +127,12 @@ func (d *differ) findGone() {
 			d.absent[host] = true
 			_, d.replaced[host] = d.want.Links[k]
 		case d.gone[host]:
+			d.absent[k] = true
+		}
+	}
+	// A link takes along what has it as its parent.
+	for k, h := range d.have.Links {
+		if d.lostParent(h) {
 			d.absent[k] = true
 		}
 	}
@@ -165,9 +172,19 @@ func (d *differ) makes(s source) bool {
 	return d.made[s]
 }
 
+// lostParent reports whether the parent of a link goes. One that is not ours is
+// in no table.
+func (d *differ) lostParent(l Link) bool {
+	return l.Parent != "" && d.gone[LinkKey{Host, l.Parent}]
+}
+
 // takenAlong reports whether an unwanted link goes with the other end of its
-// pair, so that no operation of its own is owed.
+// pair, or has gone with its parent, so that no operation of its own is owed.
 func (d *differ) takenAlong(l Link) bool {
+	if l.Parent != "" {
+		_, replaced := d.want.Links[LinkKey{Host, l.Parent}]
+		return replaced && d.lostParent(l)
+	}
 	if l.Peer != "" {
 		return d.gone[LinkKey{Host, l.Peer}] // the host's end is deleted, without entering the container
 	}
@@ -208,6 +225,8 @@ func linkChange(want, have Link) string {
 	note("dstport", want.VXLAN.Port, have.VXLAN.Port)
 	note("local", want.VXLAN.Local, have.VXLAN.Local)
 	note("peer", want.Peer, have.Peer)
+	note("link", want.Parent, orNone(have.Parent))
+	note("id", want.VLANID, have.VLANID)
 	note("master", want.Master, orNone(have.Master))
 	note("hairpin", want.Hairpin, have.Hairpin)
 	note("address", want.MAC, have.MAC)
@@ -323,6 +342,9 @@ func Requires(r Row, want State) []Key {
 		}
 		if r.Master != "" {
 			need(LinkKey{r.NS, r.Master})
+		}
+		if r.Parent != "" {
+			need(LinkKey{Host, r.Parent})
 		}
 		if r.Kind == Veth && r.Peer == "" {
 			for k, l := range want.Links {

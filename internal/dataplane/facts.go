@@ -14,7 +14,7 @@ type Facts struct {
 
 // HostFacts is what a plan must know of the host that is not ours.
 type HostFacts struct {
-	// Links that are not ours and have at least one address, sorted by name.
+	// Links that are not ours, sorted by name.
 	Links []HostLink
 	// Routes that are not ours and not the default route: the prefixes that an
 	// overlay network must not cover. Sorted, without duplicates, host routes
@@ -33,5 +33,6 @@ type HostLink struct {
 	Name  string
 	MTU   int // bytes
 	Up    bool
+	Kind  string         // as the kernel calls it: veth, vlan; device = none
 	Addrs []netip.Prefix // not link-local, sorted
 }

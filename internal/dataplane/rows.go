@@ -3,6 +3,7 @@ package dataplane
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -52,7 +53,11 @@ const (
 	BridgePrefix = "ovb"
 	VXLANPrefix  = "ovx"
 	VethPrefix   = "ove"
+	ShimPrefix   = "ovm" // the host's own place on the segment of a macvlan network
+	VLANPrefix   = "ovv"
 )
+
+var linkPrefixes = [...]string{BridgePrefix, VXLANPrefix, VethPrefix, ShimPrefix, VLANPrefix}
 
 // AliasPrefix begins the alias (IFLA_IFALIAS) of every link of ours. A link on
 // the host is ours only if both its name and its alias say so; in a container's
@@ -69,7 +74,7 @@ func OwnsLink(ns NS, name, alias string) bool {
 
 // OwnsName reports whether name begins as the names of our links on the host do.
 func OwnsName(name string) bool {
-	return strings.HasPrefix(name, BridgePrefix) || strings.HasPrefix(name, VXLANPrefix) || strings.HasPrefix(name, VethPrefix)
+	return slices.ContainsFunc(linkPrefixes[:], func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // ChainPrefix begins the name of every iptables chain of ours.
@@ -103,9 +108,11 @@ type LinkKind string
 
 // The kinds of links that we make.
 const (
-	Bridge LinkKind = "bridge"
-	VXLAN  LinkKind = "vxlan"
-	Veth   LinkKind = "veth"
+	Bridge  LinkKind = "bridge"
+	VXLAN   LinkKind = "vxlan"
+	Veth    LinkKind = "veth"
+	Macvlan LinkKind = "macvlan" // always of the mode bridge
+	VLAN    LinkKind = "vlan"    // 802.1q
 )
 
 // Link is a network device of ours.
@@ -126,6 +133,10 @@ type Link struct {
 	// from (IFLA_BRPORT_MODE). Never set without a Master.
 	Hairpin bool
 	VXLAN   VXLANAttrs
+	// Parent of a macvlan or VLAN: the name of the link on the host on which it
+	// is, wherever it is itself. It dies with its parent.
+	Parent string
+	VLANID uint16 // of a VLAN: 1 to 4094
 }
 
 // VXLANAttrs are the attributes of a VXLAN link that cannot change while it
@@ -329,6 +340,12 @@ func (r Link) String() string {
 	fmt.Fprintf(&b, "%slink %s type %s", in(r.NS), r.Name, r.Kind)
 	if r.Kind == VXLAN {
 		fmt.Fprintf(&b, " id %d dstport %d local %s nolearning", r.VXLAN.VNI, r.VXLAN.Port, r.VXLAN.Local)
+	}
+	if r.Kind == VLAN {
+		fmt.Fprintf(&b, " id %d", r.VLANID)
+	}
+	if r.Parent != "" {
+		fmt.Fprintf(&b, " link %s", r.Parent)
 	}
 	if r.Peer != "" {
 		fmt.Fprintf(&b, " peer %s", r.Peer)

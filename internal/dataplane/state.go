@@ -290,18 +290,23 @@ func (s State) String() string {
 	return b.String()
 }
 
-// linkRank puts bridges before VXLAN devices before containers' ends of veth
-// pairs before the hosts' ends: each before what needs it.
+// linkRank puts bridges before VXLAN devices before VLANs before macvlans before
+// containers' ends of veth pairs before the hosts' ends: each before what needs
+// it.
 func linkRank(l Link) int {
 	switch {
 	case l.Kind == Bridge:
 		return 0
 	case l.Kind == VXLAN:
 		return 1
-	case l.Peer != "":
+	case l.Kind == VLAN:
 		return 2
+	case l.Kind == Macvlan:
+		return 3
+	case l.Peer != "":
+		return 4
 	}
-	return 3
+	return 5
 }
 
 func compareLink(a, b Link) int {

@@ -44,13 +44,15 @@ func (f *factsMaker) route(r routeInfo) {
 func (f *factsMaker) facts(links map[int32]*linkInfo, dockerUser [2]bool) *dataplane.HostFacts {
 	h := &dataplane.HostFacts{DockerUser: dockerUser, Routes: f.routes}
 	own := map[netip.Addr]bool{}
-	for index, prefixes := range f.addrs {
+	for _, prefixes := range f.addrs {
 		slices.SortFunc(prefixes, comparePrefix)
 		for _, p := range prefixes {
 			own[p.Addr()] = true
 		}
-		if l, ok := links[index]; ok {
-			h.Links = append(h.Links, dataplane.HostLink{Name: l.name, MTU: l.mtu, Up: l.flags&unix.IFF_UP != 0, Addrs: prefixes})
+	}
+	for index, l := range links {
+		if !l.ours {
+			h.Links = append(h.Links, dataplane.HostLink{Name: l.name, MTU: l.mtu, Up: l.flags&unix.IFF_UP != 0, Kind: l.kind, Addrs: f.addrs[index]})
 		}
 	}
 	slices.SortFunc(h.Links, func(a, b dataplane.HostLink) int { return cmp.Compare(a.Name, b.Name) })

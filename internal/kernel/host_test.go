@@ -87,6 +87,14 @@ func (h *host) may(command string) bool {
 	return exec.Command(words[0], words[1:]...).Run() == nil
 }
 
+// Can makes a link of the kind in a namespace that goes with the command.
+func (h *host) Can(kind dataplane.LinkKind) bool {
+	if kind == dataplane.VLAN {
+		return h.may("unshare -n ip link add link lo name probe type vlan id 2")
+	}
+	return h.may("unshare -n ip link add probe type " + string(kind))
+}
+
 func (h *host) Kernel() reconcile.Kernel { return h.linux }
 
 func (h *host) Namespace(t testing.TB) dataplane.NS {
@@ -143,6 +151,12 @@ func (h *host) setLink(t testing.TB, r dataplane.Link) {
 		switch {
 		case r.Kind == dataplane.VXLAN:
 			add += fmt.Sprintf(" id %d dstport %d local %s nolearning", r.VXLAN.VNI, r.VXLAN.Port, r.VXLAN.Local)
+		case r.Kind == dataplane.Macvlan && r.NS == dataplane.Host:
+			add = fmt.Sprintf("ip link add link %s name %s type macvlan mode bridge", r.Parent, r.Name)
+		case r.Kind == dataplane.Macvlan:
+			add = fmt.Sprintf("ip link add link %s name %s netns %s type macvlan mode bridge", r.Parent, r.Name, strings.TrimPrefix(string(r.NS), "/run/netns/"))
+		case r.Kind == dataplane.VLAN:
+			add = fmt.Sprintf("ip link add link %s name %s type vlan id %d", r.Parent, r.Name, r.VLANID)
 		case r.Peer != "":
 			add = fmt.Sprintf("ip link add %s type veth peer name %s netns %s", r.Peer, r.Name, strings.TrimPrefix(string(r.NS), "/run/netns/"))
 		}
@@ -253,7 +267,7 @@ func (h *host) Foreign(t testing.TB) string {
 			kept = append(kept, withoutCarrier(line))
 		}
 	}
-	ours := []string{"ovb5", "ovx5", "ovx6", "ove0000"}
+	ours := []string{"ovb5", "ovx5", "ovx6", "ovm7", "ove0000"}
 	keep(h.do(t, "ip -br link"), ours...)
 	keep(h.do(t, "ip -br addr"), ours...)
 	for _, family := range []string{"-4", "-6"} {

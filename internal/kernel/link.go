@@ -24,8 +24,9 @@ type linkInfo struct {
 	mtu         int
 	flags       uint32
 	master      int32
-	peer        int32 // IFLA_LINK: of a veth, the index of the other end
+	peer        int32 // IFLA_LINK: of a veth, the index of the other end; of a macvlan or VLAN, of its parent
 	peerNS      int32 // namespace of the peer, as this one numbers it; -1 = this one
+	vlan        uint16
 	vxlan       dataplane.VXLANAttrs
 	learning    bool
 	hairpin     bool // as a port of a bridge
@@ -52,6 +53,14 @@ func decodeLink(body []byte) (linkInfo, bool) {
 	if v, ok := link.(*netlink.Vxlan); ok {
 		l.vxlan = dataplane.VXLANAttrs{VNI: cluster.VNI(v.VxlanId), Port: uint16(v.Port), Local: addr(v.SrcAddr)}
 		l.learning = v.Learning
+	}
+	if v, ok := link.(*netlink.Vlan); ok {
+		l.vlan = uint16(v.VlanId)
+	}
+	if v, ok := link.(*netlink.Macvlan); ok && v.Mode != netlink.MACVLAN_MODE_BRIDGE {
+		// No row says the mode, since there is but one. To a row another one is
+		// another kind, and so repaired.
+		l.kind += fmt.Sprintf(" of mode %d", v.Mode)
 	}
 	l.hairpin = hairpin(body[unix.SizeofIfInfomsg:])
 	return l, l.index > 0 && l.name != ""
@@ -83,28 +92,59 @@ func nested(attrs []byte, path ...uint16) []byte {
 func (l *Linux) linkRow(s *space, i *linkInfo, all map[int32]*linkInfo) (dataplane.Link, error) {
 	r := dataplane.Link{
 		LinkKey: dataplane.LinkKey{NS: s.ns, Name: i.name}, Kind: dataplane.LinkKind(i.kind),
-		MAC: i.mac, MTU: i.mtu, Up: i.flags&unix.IFF_UP != 0, Alias: i.alias, VXLAN: i.vxlan,
+		MAC: i.mac, MTU: i.mtu, Up: i.flags&unix.IFF_UP != 0, Alias: i.alias, VXLAN: i.vxlan, VLANID: i.vlan,
 	}
 	if m, ok := all[i.master]; ok {
 		r.Master = m.name
 	}
 	r.Hairpin = i.hairpin && i.master != 0
 	var err error
-	r.Peer, err = l.peerName(s, i)
+	switch r.Kind {
+	case dataplane.Veth:
+		r.Peer, err = l.peerName(s, i)
+	case dataplane.Macvlan, dataplane.VLAN:
+		r.Parent, err = l.parentName(s, i, all)
+	case dataplane.Bridge, dataplane.VXLAN:
+	}
 	return r, err
 }
 
 // peerName returns the name of the host's end of a container's veth; empty if
 // the other end is elsewhere or gone.
 func (l *Linux) peerName(s *space, i *linkInfo) (string, error) {
-	if s == l.host || i.kind != string(dataplane.Veth) || i.peerNS < 0 {
+	if s == l.host || i.peerNS < 0 {
 		return "", nil
 	}
+	return l.onHost(s, i)
+}
+
+// parentName returns the name of the link that a macvlan or VLAN is on; empty if
+// that is not on the host.
+func (l *Linux) parentName(s *space, i *linkInfo, all map[int32]*linkInfo) (string, error) {
+	switch {
+	case (s == l.host) != (i.peerNS < 0):
+		return "", nil
+	case s != l.host:
+		return l.onHost(s, i)
+	}
+	if p, ok := all[i.peer]; ok {
+		return p.name, nil
+	}
+	return l.hostName(i.peer)
+}
+
+// onHost returns the name of the link that i, in a container, names by IFLA_LINK,
+// if that is on the host.
+func (l *Linux) onHost(s *space, i *linkInfo) (string, error) {
 	id, err := s.conn.nsid(l.host.file)
 	if err != nil || id != i.peerNS {
 		return "", err
 	}
-	p, err := l.host.linkByIndex(i.peer)
+	return l.hostName(i.peer)
+}
+
+func (l *Linux) hostName(index int32) (string, error) {
+	p, err := l.host.linkByIndex(index)
 	if errors.Is(err, unix.ENODEV) {
 		return "", nil
 	}
@@ -199,7 +239,7 @@ func (l *Linux) ensureLink(s *space, have linkInfo, missing bool, r dataplane.Li
 		if err != nil {
 			return err
 		}
-		if row.Kind != r.Kind || row.VXLAN != r.VXLAN || row.Peer != r.Peer {
+		if row.Kind != r.Kind || row.VXLAN != r.VXLAN || row.Peer != r.Peer || row.Parent != r.Parent || row.VLANID != r.VLANID {
 			if err := s.deleteLink(have); err != nil {
 				return err
 			}
@@ -224,8 +264,8 @@ func (l *Linux) ensureLink(s *space, have linkInfo, missing bool, r dataplane.Li
 
 // mayTake reports whether a link that stands where r should is ours: it has our
 // mark, or it is half-made. An agent that died between making a link and
-// marking it left one without any alias; that of a container is known by its
-// other end, whose name is ours.
+// marking it left one without any alias; a veth of a container is known by its
+// other end, whose name is ours, a macvlan by the MAC that it was made with.
 func (l *Linux) mayTake(s *space, have *linkInfo, r dataplane.Link) (bool, error) {
 	if dataplane.OwnsLink(s.ns, have.name, have.alias) {
 		return true, nil
@@ -235,6 +275,10 @@ func (l *Linux) mayTake(s *space, have *linkInfo, r dataplane.Link) (bool, error
 	}
 	if s == l.host {
 		return dataplane.OwnsName(have.name), nil
+	}
+	if r.Kind == dataplane.Macvlan {
+		parent, err := l.parentName(s, have, nil)
+		return parent != "" && parent == r.Parent && have.mac == r.MAC, err
 	}
 	peer, err := l.peerName(s, have)
 	return peer != "" && peer == r.Peer && dataplane.OwnsName(peer), err
@@ -254,6 +298,11 @@ func (s *space) deleteLink(l linkInfo) error {
 func (s *space) setLink(have linkInfo, r dataplane.Link) error {
 	if s.ns == dataplane.Host && have.alias == "" {
 		if err := s.quiet(have.index); err != nil {
+			return err
+		}
+	}
+	if r.Kind == dataplane.Macvlan && have.alias == "" {
+		if err := s.mind(r.Name); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,10 @@ func (l *Linux) makeLink(s *space, r dataplane.Link) error {
 		return l.makeVeth(s, r)
 	case r.Kind == dataplane.Veth:
 		return unix.ENODEV // the container's end makes the pair
+	case r.Kind == dataplane.Macvlan:
+		return l.makeMacvlan(s, r)
+	case r.Kind == dataplane.VLAN && s == l.host:
+		return l.makeVLAN(r)
 	}
 	return refusal("a link of kind " + string(r.Kind) + " is none that we make")
 }

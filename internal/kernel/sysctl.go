@@ -59,16 +59,19 @@ func (l *Linux) applySysctl(s *space, verb dataplane.Verb, r dataplane.Sysctl) e
 	if !strings.HasPrefix(r.Name, "net/") || !fs.ValidPath(r.Name) {
 		return refusal(fmt.Sprintf("%q is no network parameter", r.Name))
 	}
-	write := func() error {
-		f, err := os.OpenFile("/proc/sys/"+r.Name, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		_, err = f.WriteString(r.Value + "\n")
-		return errors.Join(err, f.Close())
-	}
+	write := func() error { return writeSysctl(r.Name, r.Value) }
 	if s == l.host {
 		return write()
 	}
 	return within(s.file, write)
+}
+
+// writeSysctl sets a parameter of the namespace that the thread is in.
+func writeSysctl(name, value string) error {
+	f, err := os.OpenFile("/proc/sys/"+name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value + "\n")
+	return errors.Join(err, f.Close())
 }

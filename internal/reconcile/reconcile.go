@@ -245,6 +245,11 @@ func (p *pass) touch(op dataplane.Op) {
 	} else {
 		p.written.Add(ns, dataplane.NSTables)
 	}
+	for k, l := range p.r.have.Links {
+		if ns == dataplane.Host && l.Parent == link.Name {
+			p.written.Add(k.NS, dataplane.NSTables) // it goes with its parent
+		}
+	}
 	if link.Kind == dataplane.Veth {
 		// The other end comes and goes with this one.
 		p.written.Add(dataplane.Host, dataplane.Of(dataplane.TableLink))
@@ -286,13 +291,36 @@ func (r *Reconciler) block(row dataplane.Row, by dataplane.Key, now time.Time) {
 	if o.Condition != Blocked {
 		*o = Outcome{Since: now}
 	}
-	o.Row, o.Condition, o.Err = row, Blocked, &blockedError{by}
+	o.Row, o.Condition, o.Err = row, Blocked, &blockedError{by, r.root(by)}
 }
 
-type blockedError struct{ by dataplane.Key }
+// root returns why the row of that key is not done, where it began.
+func (r *Reconciler) root(k dataplane.Key) error {
+	h := r.rows[k]
+	if h == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*blockedError](h.outcome.Err); ok {
+		return e.root
+	}
+	return h.outcome.Err
+}
 
-func (e *blockedError) Error() string        { return errBlocked.Error() + " " + e.by.String() }
+type blockedError struct {
+	by   dataplane.Key
+	root error
+}
+
+func (e *blockedError) Error() string {
+	text := errBlocked.Error() + " " + e.by.String()
+	if e.root != nil {
+		text += ": " + e.root.Error()
+	}
+	return text
+}
+
 func (e *blockedError) Is(target error) bool { return target == errBlocked }
+func (e *blockedError) Unwrap() error        { return e.root }
 
 // repaired records that an operation was done. A row that had been in place and
 // is put back again and again is contended: somebody else wants it otherwise,

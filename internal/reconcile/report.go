@@ -42,16 +42,29 @@ type Report struct {
 }
 
 // Failure returns an error if one of the rows for which concerns returns true is
-// failed or blocked, or if the pass could not observe.
+// failed or blocked, or if the pass could not observe. Rows that only wait for
+// others are told of if none failed itself, and then the first: the cause is the
+// same for those that follow from it.
 func (r Report) Failure(concerns func(dataplane.Row) bool) error {
 	if r.Err != nil {
 		return r.Err
 	}
 	var errs []error
+	var blocked error
 	for _, o := range r.Outcomes {
-		if o.Condition != Contended && concerns(o.Row) {
-			errs = append(errs, fmt.Errorf("%s %s: %w", o.Condition, o.Row.Key(), o.Err))
+		if o.Condition == Contended || !concerns(o.Row) {
+			continue
 		}
+		err := fmt.Errorf("%s %s: %w", o.Condition, o.Row.Key(), o.Err)
+		switch {
+		case o.Condition == Failed:
+			errs = append(errs, err)
+		case blocked == nil:
+			blocked = err
+		}
+	}
+	if len(errs) == 0 {
+		return blocked
 	}
 	return errors.Join(errs...)
 }

@@ -26,6 +26,8 @@ type Kernel struct {
 	// Before, if set, is asked ahead of each operation; an error of it is the
 	// operation's, and nothing changes. Set it before the first call.
 	Before func(dataplane.Op) error
+	// NoVLAN is a kernel without 802.1q. Set it before the first call.
+	NoVLAN bool
 
 	mu     sync.Mutex
 	spaces map[dataplane.NS]*space

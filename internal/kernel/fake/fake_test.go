@@ -15,11 +15,24 @@ import (
 
 func TestKernel(t *testing.T) {
 	kerneltest.Run(t, func(*testing.T) kerneltest.Harness {
-		return &harness{kernel: fake.New(dataplane.HostLink{
-			Name: kerneltest.Uplink, MTU: 1500, Up: true,
-			Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")},
-		})}
+		return &harness{kernel: fake.New(uplink())}
 	})
+}
+
+// TestKernelWithoutVLANs holds the fake to the refusal.
+func TestKernelWithoutVLANs(t *testing.T) {
+	kerneltest.Run(t, func(*testing.T) kerneltest.Harness {
+		k := fake.New(uplink())
+		k.NoVLAN = true
+		return &harness{kernel: k}
+	})
+}
+
+func uplink() dataplane.HostLink {
+	return dataplane.HostLink{
+		Name: kerneltest.Uplink, MTU: 1500, Up: true,
+		Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")},
+	}
 }
 
 type harness struct {
@@ -28,6 +41,10 @@ type harness struct {
 }
 
 func (h *harness) Kernel() reconcile.Kernel { return h.kernel }
+
+func (h *harness) Can(kind dataplane.LinkKind) bool {
+	return kind != dataplane.VLAN || !h.kernel.NoVLAN
+}
 
 func (h *harness) Namespace(testing.TB) dataplane.NS {
 	h.namespaces++

@@ -74,8 +74,7 @@ func (k *Kernel) setLink(r dataplane.Link) error {
 			return err
 		}
 	}
-	l.set(r)
-	return nil
+	return k.change(l, r)
 }
 
 // SetForeignRoute makes a route that is not ours.

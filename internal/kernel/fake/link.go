@@ -37,7 +37,19 @@ func (k *Kernel) applyLink(s *space, verb dataplane.Verb, r dataplane.Link) erro
 			return err
 		}
 	}
-	have.set(r)
+	return k.change(have, r)
+}
+
+// change gives l the attributes of r, and what follows from them to its children:
+// none can carry more than its parent.
+func (k *Kernel) change(l *link, r dataplane.Link) error {
+	if parent, ok := k.spaces[dataplane.Host].links[l.Parent]; ok && r.MTU > parent.MTU {
+		return syscall.EINVAL
+	}
+	l.set(r)
+	for _, child := range k.children(l) {
+		child.MTU = min(child.MTU, l.MTU)
+	}
 	return nil
 }
 
@@ -49,13 +61,15 @@ func (l *link) halfMade(r dataplane.Link) bool {
 		return false
 	case r.Peer != "":
 		return l.pair != nil && l.pair.NS == dataplane.Host && l.pair.Name == r.Peer
+	case r.Kind == dataplane.Macvlan && r.NS != dataplane.Host:
+		return l.Parent == r.Parent && l.MAC == r.MAC
 	}
 	return l.NS == dataplane.Host && dataplane.OwnsName(l.Name)
 }
 
 // fits reports whether l can be turned into r while it lives.
 func (l *link) fits(r dataplane.Link) bool {
-	return l.Kind == r.Kind && l.VXLAN == r.VXLAN && l.row().Peer == r.Peer
+	return l.Kind == r.Kind && l.VXLAN == r.VXLAN && l.row().Peer == r.Peer && l.Parent == r.Parent && l.VLANID == r.VLANID
 }
 
 func (k *Kernel) makeLink(s *space, r dataplane.Link) (*link, error) {
@@ -77,7 +91,10 @@ func (k *Kernel) makeLink(s *space, r dataplane.Link) (*link, error) {
 			}
 		}
 	}
-	l := s.add(dataplane.Link{LinkKey: r.LinkKey, Kind: r.Kind, VXLAN: r.VXLAN, MAC: r.MAC, MTU: r.MTU})
+	if err := k.mayBeOn(s, r); err != nil {
+		return nil, err
+	}
+	l := s.add(dataplane.Link{LinkKey: r.LinkKey, Kind: r.Kind, VXLAN: r.VXLAN, MAC: r.MAC, MTU: r.MTU, Parent: r.Parent, VLANID: r.VLANID})
 	if r.Peer != "" {
 		l.pair = host.add(dataplane.Link{LinkKey: dataplane.LinkKey{Name: r.Peer}, Kind: dataplane.Veth, MTU: r.MTU})
 		l.pair.pair = l
@@ -105,9 +122,13 @@ func (l *link) set(r dataplane.Link) {
 	l.Hairpin = r.Hairpin && r.Master != ""
 }
 
-// removeLink deletes l, its pair and all that hung on them.
+// removeLink deletes l, its pair, what has it as its parent, and all that hung on
+// them.
 func (k *Kernel) removeLink(l *link) {
 	delete(l.in.links, l.Name)
+	for _, child := range k.children(l) {
+		k.removeLink(child)
+	}
 	delete(l.in.sysctls, dataplane.RouteLocalnet(l.Name).Name)
 	l.in.dropRoutes(func(r dataplane.Route) bool { return r.Link == l.Name })
 	for p := range l.addrs {

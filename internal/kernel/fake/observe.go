@@ -93,10 +93,10 @@ func (l *link) observe(tables dataplane.Tables, state *dataplane.State) {
 func (k *Kernel) hostFacts(s *space) *dataplane.HostFacts {
 	f := &dataplane.HostFacts{DefaultLink: k.uplink}
 	for _, l := range s.links {
-		if l.ours() || len(l.addrs) == 0 {
+		if l.ours() {
 			continue
 		}
-		h := dataplane.HostLink{Name: l.Name, MTU: l.MTU, Up: l.Up}
+		h := dataplane.HostLink{Name: l.Name, MTU: l.MTU, Up: l.Up, Kind: string(l.Kind)}
 		for p := range l.addrs {
 			h.Addrs = append(h.Addrs, p)
 		}

@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -17,7 +18,11 @@ func testHalfMade(t *testing.T, h Harness) {
 		if l.Kind == dataplane.Veth && l.Peer == "" {
 			continue // made by the other end
 		}
-		h.Set(t, dataplane.Link{LinkKey: l.LinkKey, Kind: l.Kind, MAC: mac(0x55), MTU: 1400, VXLAN: l.VXLAN, Peer: l.Peer})
+		half := dataplane.Link{LinkKey: l.LinkKey, Kind: l.Kind, MAC: mac(0x55), MTU: 1400, VXLAN: l.VXLAN, Peer: l.Peer, Parent: l.Parent}
+		if l.Kind == dataplane.Macvlan {
+			half.MAC = l.MAC // it is made with it, and known by it
+		}
+		h.Set(t, half)
 	}
 	if got := observe(t, h, a); len(got.Links) != 0 {
 		t.Fatalf("links without an alias are seen:\n%s", got)
@@ -165,6 +170,7 @@ func testFacts(t *testing.T, h Harness) {
 	settle(t, h, world(a), a)
 	h.Set(t, dataplane.Link{LinkKey: dataplane.LinkKey{Name: "br-theirs"}, Kind: dataplane.Bridge, MAC: mac(0xa1), MTU: 1400, Up: true})
 	h.Set(t, address("", "br-theirs", "198.51.100.1/24"))
+	h.Set(t, dataplane.Link{LinkKey: dataplane.LinkKey{Name: "br-bare"}, Kind: dataplane.Bridge, MAC: mac(0xa2), MTU: 1500})
 	h.SetForeignRoute(t, route("", "203.0.113.0/24", "br-theirs", "", ""))
 	h.Set(t, dataplane.Chain{ChainKey: dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "DOCKER-USER"}})
 	_, facts, err := h.Kernel().Observe(t.Context(), dataplane.FullScope(a))
@@ -181,15 +187,23 @@ func testFacts(t *testing.T, h Harness) {
 	if f.DockerUser != [2]bool{true, false} {
 		t.Errorf("DOCKER-USER is %v; want it in IPv4 alone", f.DockerUser)
 	}
-	var names []string
+	links := map[string]dataplane.HostLink{}
 	for _, l := range f.Links {
-		names = append(names, l.Name)
+		if links[l.Name] = l; dataplane.OwnsName(l.Name) {
+			t.Errorf("link %s is ours", l.Name)
+		}
 	}
-	if want := []string{"br-theirs", Uplink}; !slices.Equal(names, want) {
-		t.Fatalf("links are %q; want %q", names, want)
+	if !slices.IsSortedFunc(f.Links, func(a, b dataplane.HostLink) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Errorf("links are not sorted: %+v", f.Links)
 	}
-	if l := f.Links[0]; l.MTU != 1400 || !l.Up || !slices.Equal(l.Addrs, []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}) {
+	if l := links["br-theirs"]; l.MTU != 1400 || !l.Up || l.Kind != "bridge" || !slices.Equal(l.Addrs, []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}) {
 		t.Errorf("br-theirs is %+v", l)
+	}
+	if l, ok := links["br-bare"]; !ok || l.Up || len(l.Addrs) > 0 {
+		t.Errorf("br-bare is %+v, %v", l, ok)
+	}
+	if len(links[Uplink].Addrs) != 2 {
+		t.Errorf("%s is %+v", Uplink, links[Uplink])
 	}
 	for _, p := range []string{"203.0.113.0/24", "192.0.2.0/24"} {
 		if !slices.Contains(f.Routes, netip.MustParsePrefix(p)) {

@@ -24,6 +24,9 @@ const Uplink = "uplink0"
 // test if they cannot.
 type Harness interface {
 	Kernel() reconcile.Kernel
+	// Can reports whether the kernel has links of that kind. The suite then holds
+	// it either to what they do, or to the refusal.
+	Can(dataplane.LinkKind) bool
 	// Namespace makes an empty network namespace, with its loopback up.
 	Namespace(t testing.TB) dataplane.NS
 	RemoveNamespace(t testing.TB, ns dataplane.NS)
@@ -58,6 +61,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"half-made links", testHalfMade},
 		{"links made anew", testReplacedLinks},
 		{"parameters of a link", testLinkSysctl},
+		{"links on a link", testParents},
+		{"links on a VLAN", testVLAN},
 		{"foreign objects are not seen nor touched", testModesty},
 		{"foreign objects in the way are refused", testRefusals},
 		{"what is missing is gone", testMissing},

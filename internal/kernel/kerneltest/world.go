@@ -11,10 +11,12 @@ const (
 	bridge   = "ovb5"
 	vxlan    = "ovx5"
 	vxlanSix = "ovx6"
+	shim     = "ovm7"
 )
 
 // world is the rows of a host with a container in each namespace: a dual-stack
-// network over an IPv4 underlay with two peers, and a VXLAN device over IPv6.
+// network over an IPv4 underlay with two peers, a VXLAN device over IPv6, and
+// macvlans on the uplink's segment.
 func world(namespaces ...dataplane.NS) dataplane.State {
 	s := dataplane.NewState(
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-FORWARD"},
@@ -40,6 +42,8 @@ func world(namespaces ...dataplane.NS) dataplane.State {
 			LinkKey: dataplane.LinkKey{Name: vxlanSix}, Kind: dataplane.VXLAN, MAC: mac(3), MTU: 1410, Up: true, Alias: "ovl/1/red/vxlan",
 			VXLAN: dataplane.VXLANAttrs{VNI: 6, Port: 4789, Local: ip("2001:db8::1")},
 		},
+		dataplane.Link{LinkKey: dataplane.LinkKey{Name: shim}, Kind: dataplane.Macvlan, MAC: mac(4), MTU: 1500, Up: true, Alias: "ovl/1/lan/shim", Parent: Uplink},
+		address("", shim, "192.0.2.129/28"), route("", "192.0.2.128/28", shim, "", "192.0.2.129"),
 		address("", bridge, "10.64.1.1/24"), address("", bridge, "fd64:0:0:1::1/64"),
 		address("", vxlan, "10.64.1.0/32"), address("", vxlan, "fd64:0:0:1::/128"),
 		route("", "10.64.1.0/24", bridge, "", "10.64.1.1"), route("", "fd64:0:0:1::/64", bridge, "", "fd64:0:0:1::1"),
@@ -68,9 +72,12 @@ func container(ns dataplane.NS, i byte) []dataplane.Row {
 	alias := "ovl/1/blue/c" + string('a'+rune(i))
 	four := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, 1, 10 + i}), 24).String()
 	six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x64, 7: 1, 15: 0x10 + i}), 64)
+	wire := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 130 + i}), 24).String()
 	return []dataplane.Row{
 		dataplane.Link{LinkKey: dataplane.LinkKey{NS: ns, Name: "eth0"}, Kind: dataplane.Veth, MAC: mac(0x20 + i), MTU: 1430, Up: true, Alias: alias, Peer: host},
 		dataplane.Link{LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth, MAC: mac(0x40 + i), MTU: 1430, Up: true, Alias: alias, Master: bridge, Hairpin: i == 0},
+		dataplane.Link{LinkKey: dataplane.LinkKey{NS: ns, Name: "lan0"}, Kind: dataplane.Macvlan, MAC: mac(0x60 + i), MTU: 1400, Up: true, Alias: "ovl/1/lan/c" + string('a'+rune(i)), Parent: Uplink},
+		address(ns, "lan0", wire), route(ns, "192.0.2.0/24", "lan0", "", netip.MustParsePrefix(wire).Addr().String()),
 		address(ns, "eth0", four), address(ns, "eth0", six.String()),
 		route(ns, "10.64.1.0/24", "eth0", "", netip.MustParsePrefix(four).Addr().String()),
 		route(ns, "0.0.0.0/0", "eth0", "10.64.1.1", ""),
