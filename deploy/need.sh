@@ -21,6 +21,8 @@ test="$lab"'
 tcpdump     tcpdump             tcpdump
 ps          procps              procps-ng
 dig         dnsutils            bind-utils
+curl        curl                curl
+python3     python3             python3
 '
 
 bench="$test"'

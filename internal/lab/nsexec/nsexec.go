@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -34,16 +35,41 @@ const inside = "OVL_NSEXEC_OUTSIDE"
 // Where the kernel forbids user namespaces the tests are skipped, saying why;
 // with CI=true in the environment that is a failure.
 func Main(m *testing.M, before ...func() error) {
-	if outside := os.Getenv(inside); outside != "" && outside != netNamespace() {
+	if Inside() {
 		os.Exit(runInside(m, before))
 	}
-	os.Exit(again())
+	os.Exit(again(0))
+}
+
+// MainPID is [Main] with a PID namespace besides: whatever the tests start and
+// leave behind ends with them, however they end. They are its process 1, and its
+// /proc is theirs.
+func MainPID(m *testing.M, before ...func() error) {
+	if Inside() {
+		os.Exit(runInside(m, append([]func() error{mountProc}, before...)))
+	}
+	os.Exit(again(unix.CLONE_NEWPID))
+}
+
+func mountProc() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	return nil
 }
 
 // Inside reports whether the process runs in the private namespaces.
 func Inside() bool {
 	outside := os.Getenv(inside)
 	return outside != "" && outside != netNamespace()
+}
+
+// Rootless reports whether the process's root is nobody but the ordinary user who
+// made its user namespace. There setgroups(2) is forbidden (user_namespaces(7)),
+// so programs that drop their privileges, such as tcpdump, do not start.
+func Rootless() bool {
+	b, err := os.ReadFile("/proc/self/setgroups")
+	return err == nil && strings.TrimSpace(string(b)) == "deny"
 }
 
 // netNamespace returns the identity of the network namespace that the process
@@ -56,15 +82,16 @@ func netNamespace() string {
 	return s
 }
 
-// again starts this binary with the same arguments in new namespaces and
-// returns its exit code.
-func again() int {
+// again starts this binary with the same arguments in new namespaces, those of
+// more included, and returns its exit code.
+func again(more uintptr) int {
 	runtime.LockOSThread()                                // Pdeathsig is the death of the forking thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:noctx // it is the tests, which know their own end
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), inside+"="+netNamespace())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = attributes(os.Geteuid(), os.Getegid())
+	cmd.SysProcAttr.Cloneflags |= more
 
 	if err := cmd.Start(); err != nil {
 		return skip(fmt.Errorf("start tests in private namespaces: %w", err))

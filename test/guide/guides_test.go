@@ -1,0 +1,83 @@
+package guide
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovlnet/ovl/internal/lab/labtest"
+	"github.com/ovlnet/ovl/internal/lab/nsexec"
+)
+
+var update = flag.Bool("update", false, "write into the guides what their commands print")
+
+func TestMain(m *testing.M) {
+	nsexec.MainPID(m, func() error {
+		labtest.Main(m)
+		return nil
+	})
+}
+
+// root is the root of the tree, seen from here.
+const root = "../.."
+
+// TestGuides types each guide that has a session.
+func TestGuides(t *testing.T) {
+	t.Parallel()
+	paths, err := filepath.Glob(filepath.Join(root, "docs/guide/*.md"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("find the guides: %d of them, %v", len(paths), err)
+	}
+	for _, path := range append(paths, filepath.Join(root, "README.md")) {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".md"), func(t *testing.T) {
+			t.Parallel()
+			follow(t, path)
+		})
+	}
+}
+
+// follow types a guide from its beginning to its end. After a step that is not
+// as shown the rest means nothing.
+func follow(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := Parse(string(text))
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	r := &Reader{Dir: root, Bin: os.Getenv("OVL_BIN_DIR"), Patience: 30 * time.Second}
+	if *update {
+		r.Patience = time.Second
+	}
+	defer r.Close()
+	changed := map[int]Outcome{}
+	rootless := nsexec.Rootless()
+	for _, s := range steps {
+		if s.Root != "" && rootless {
+			if os.Getenv("CI") == "true" {
+				t.Errorf("%s: line %d is left out, which CI=true forbids: run as root, since %s", path, s.Line, s.Root)
+			}
+			t.Logf("%s: line %d is left out: only root can run it, since %s", path, s.Line, s.Root)
+			continue
+		}
+		o, err := r.Do(t.Context(), s)
+		if err != nil && *update {
+			changed[s.Line] = o
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
+	if len(changed) > 0 {
+		if err := os.WriteFile(path, []byte(Rewrite(string(text), changed, steps)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
