@@ -26,11 +26,29 @@ type Interface struct {
 	NetworkCreated int64
 	Name           string         // in the container: eth0
 	Addrs          []netip.Prefix // address and length of the subnet, at most one of each family
-	MAC            MAC
-	Aliases        []string
+	// Via holds, for each static address, the subnet of this host by whose gateway
+	// it gets on: nothing is around such an address.
+	Via     []netip.Prefix
+	MAC     MAC
+	Aliases []string
 	// Segment is the part of the network on this host whose bridge the interface
 	// is on: chosen with its addresses, below [MaxSegments].
 	Segment int
+}
+
+// SubnetFor returns the subnet of this host whose gateway serves the
+// interface's address a: the one around it or, if it is static, that in Via. It
+// is the zero Prefix if there is none.
+func (i Interface) SubnetFor(a netip.Prefix) netip.Prefix {
+	if !a.IsSingleIP() {
+		return a.Masked()
+	}
+	for _, p := range i.Via {
+		if p.Addr().Is4() == a.Addr().Is4() {
+			return p
+		}
+	}
+	return netip.Prefix{}
 }
 
 // HasAddr reports whether a is one of the interface's addresses.

@@ -33,7 +33,7 @@ func SegmentsOf(atts []Attachment) Segments {
 	for _, att := range atts {
 		for _, i := range att.Interfaces {
 			for _, a := range i.Addrs {
-				k := netSubnet{i.Network, a.Masked()}
+				k := netSubnet{i.Network, i.SubnetFor(a)}
 				if old, ok := s[k]; !ok || i.Segment < old {
 					s[k] = i.Segment
 				}

@@ -30,6 +30,7 @@ func (p *planner) containers(nets []network) {
 			}
 			p.veth(n, att, itf)
 			p.addresses(n, att, itf)
+			p.static(n, itf)
 		}
 	}
 }
@@ -43,11 +44,14 @@ func (p *planner) misfit(n network, known bool, itf cluster.Interface) string {
 		return "the network was deleted; the one of that name is another"
 	}
 	for _, a := range itf.Addrs {
-		own, ok := n.subnetOf(a.Addr())
+		if a.IsSingleIP() && !n.static[a.Addr()] {
+			return fmt.Sprintf("this host no longer holds its address %s", a.Addr())
+		}
+		own, ok := n.subnetOf(itf.SubnetFor(a).Addr())
 		if !ok {
 			return fmt.Sprintf("this host no longer holds the subnet of its address %s", a)
 		}
-		if own.Bits() != a.Bits() || ipam.CheckAddress(own, a.Addr()) != nil {
+		if own != itf.SubnetFor(a) || !a.IsSingleIP() && ipam.CheckAddress(own, a.Addr()) != nil {
 			return fmt.Sprintf("its address %s does not fit the subnet %s", a, own)
 		}
 		if at := p.belongs.Of(n.Name, own); at != itf.Segment {
@@ -84,18 +88,20 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 func (p *planner) addresses(n network, att cluster.Attachment, itf cluster.Interface) {
 	ns := dataplane.NS(att.NetNS)
 	for _, a := range itf.Addrs {
-		own := a.Masked()
-		gw := ipam.Gateway(own)
+		around, gw := a.Masked(), ipam.Gateway(itf.SubnetFor(a))
+		if a.IsSingleIP() { // nothing is around it but the way onwards
+			around = netip.PrefixFrom(gw, gw.BitLen())
+		}
 		p.add(
 			dataplane.Addr{AddrKey: dataplane.AddrKey{NS: ns, Link: itf.Name, Prefix: a}},
-			dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: own}, Link: itf.Name, Src: a.Addr()},
+			dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: around}, Link: itf.Name, Src: a.Addr()},
 		)
 		def := dataplane.RouteKey{NS: ns, Dst: netip.PrefixFrom(zeroOf(gw), 0)}
 		if _, taken := p.state.Routes[def]; !taken && !n.Internal {
 			p.add(dataplane.Route{RouteKey: def, Link: itf.Name, Via: gw})
 			continue
 		}
-		if pool, _ := n.Pool(own); pool.Prefix != own {
+		if pool, _ := n.Pool(a.Masked()); pool.Prefix != around {
 			p.add(dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: pool.Prefix}, Link: itf.Name, Via: gw})
 		}
 	}

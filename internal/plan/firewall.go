@@ -36,7 +36,7 @@ func (p *planner) firewall(nets []network) {
 		p.chain(f, "filter", chainInput, inputRules(f, on), "INPUT")
 		p.chain(f, "nat", chainPostrouting, slices.Concat(hairpinRules(f, on, bridges), masqueradeRules(f, on)), "POSTROUTING")
 		p.chain(f, "raw", chainPrerouting, p.untrackedRules(f, on), "PREROUTING")
-		p.chain(f, "raw", chainOutput, p.tunnelRule(f), "OUTPUT")
+		p.chain(f, "raw", chainOutput, slices.Concat(p.tunnelRule(f), redirectRules(f, on)), "OUTPUT")
 		if p.local.DockerUser[i] {
 			// Docker puts its own chains first, and a policy of DROP behind them;
 			// DOCKER-USER is the one that it leaves to others.
@@ -180,10 +180,8 @@ func masqueradeRules(f dataplane.Family, on []pooled) []string {
 		if n.Internal || f == dataplane.IPv4 && !n.Masquerade || f == dataplane.IPv6 && !n.NAT66 {
 			continue
 		}
-		for _, own := range n.own {
-			if own.Addr().Is4() == n.pool.Prefix.Addr().Is4() {
-				rules = append(rules, fmt.Sprintf("-s %s ! -d %s -j MASQUERADE --random-fully", own, n.pool.Prefix))
-			}
+		for _, from := range n.sources() {
+			rules = append(rules, fmt.Sprintf("-s %s ! -d %s -j MASQUERADE --random-fully", from, n.pool.Prefix))
 		}
 	}
 	return rules

@@ -45,6 +45,16 @@ func drawWorld(t *rapid.T) world {
 		if rapid.Bool().Draw(t, "dual") {
 			net.Pools = append(net.Pools, cluster.Pool{Prefix: netip.MustParsePrefix(fmt.Sprintf("fd%d::/48", 64+n)), HostPrefix: 64})
 		}
+		for _, pool := range net.Pools {
+			if rapid.Bool().Draw(t, "static range") {
+				a := pool.Prefix.Addr().As16()
+				if pool.Prefix.Addr().Is4() {
+					net.StaticRanges = append(net.StaticRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 255, 0}), 24))
+				} else {
+					net.StaticRanges = append(net.StaticRanges, netip.PrefixFrom(netip.AddrFrom16(a), 120))
+				}
+			}
+		}
 		w.networks = append(w.networks, net)
 		for _, pool := range net.Pools {
 			w.drawLeases(t, net, pool)
@@ -62,40 +72,80 @@ func (w *world) drawLeases(t *rapid.T, net cluster.Network, pool cluster.Pool) {
 	var taken []netip.Prefix
 	for _, h := range w.hosts {
 		for range rapid.IntRange(0, 2).Draw(t, "subnets") {
-			p, err := ipam.Subnet(pool, h.ID, taken, netip.Prefix{})
+			p, err := ipam.Subnet(pool, h.ID, taken, net.StaticRange(pool))
 			if err != nil {
 				t.Fatal(err)
 			}
 			taken = append(taken, p)
-			l := cluster.Lease{Network: net.Name, Host: h.ID, Prefix: p}
-			w.leases = append(w.leases, l)
-			if h.ID == w.local.ID {
-				w.local.Held = append(w.local.Held, l)
-			}
+			w.lease(net, h, p)
 		}
+	}
+	static := net.StaticRange(pool)
+	if !static.IsValid() {
+		return
+	}
+	for a := range rapid.IntRange(0, 4).Draw(t, "statics") {
+		addr := static.Addr()
+		for range a + 1 {
+			addr = addr.Next()
+		}
+		p := netip.PrefixFrom(addr, addr.BitLen())
+		w.lease(net, rapid.SampledFrom(w.hosts).Draw(t, "holder"), p)
+		if rapid.IntRange(0, 8).Draw(t, "claim") == 0 { // on this host's disk, whatever the store says
+			w.local.Held = append(w.local.Held, cluster.Lease{Network: net.Name, Host: w.local.ID, Prefix: p})
+		}
+	}
+}
+
+func (w *world) lease(net cluster.Network, h cluster.Host, p netip.Prefix) {
+	l := cluster.Lease{Network: net.Name, Host: h.ID, Prefix: p}
+	w.leases = append(w.leases, l)
+	if h.ID == w.local.ID {
+		w.local.Held = append(w.local.Held, l)
 	}
 }
 
 func (w *world) drawAttachments(t *rapid.T) {
 	for i, l := range w.local.Held {
 		segment := rapid.SampledFrom([]int{0, 0, 1, 2, cluster.MaxSegments - 1}).Draw(t, "segment")
+		via := w.drawVia(t, l)
+		if len(via) > 0 {
+			segment = cluster.SegmentsOf(w.local.Attachments).Of(l.Network, via[0])
+		}
 		for j := range rapid.IntRange(0, 2).Draw(t, "containers") {
 			if rapid.IntRange(0, 9).Draw(t, "astray") == 0 {
 				segment++ // no honest journal has one subnet in two segments
 			}
 			name := fmt.Sprintf("c%d-%d", i, j)
-			addr := ipam.Gateway(l.Prefix)
-			for range j + 1 {
-				addr = addr.Next()
+			addr := l.Prefix.Addr()
+			if !l.Prefix.IsSingleIP() {
+				for range j + 2 {
+					addr = addr.Next()
+				}
 			}
 			w.local.Attachments = append(w.local.Attachments, cluster.Attachment{
 				ID: name, Name: name, NetNS: "/run/netns/" + name, Ports: drawPorts(t),
 				Interfaces: []cluster.Interface{{
-					Network: l.Network, Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr), Segment: segment,
+					Network: l.Network, Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr), Segment: segment, Via: via,
 				}},
 			})
 		}
 	}
+}
+
+// drawVia draws the subnet by which a container gets on whose address is leased
+// alone; none if this host has none.
+func (w *world) drawVia(t *rapid.T, l cluster.Lease) []netip.Prefix {
+	var own []netip.Prefix
+	for _, h := range w.local.Held {
+		if h.Network == l.Network && !h.Prefix.IsSingleIP() && h.Prefix.Addr().Is4() == l.Prefix.Addr().Is4() {
+			own = append(own, h.Prefix)
+		}
+	}
+	if !l.Prefix.IsSingleIP() || len(own) == 0 {
+		return nil
+	}
+	return []netip.Prefix{rapid.SampledFrom(own).Draw(t, "via")}
 }
 
 // drawPorts draws ports that may clash with those of other containers.
@@ -156,6 +206,9 @@ func TestSoundness(t *testing.T) {
 			if _, ok := s.Links[dataplane.LinkKey{NS: r.NS, Name: r.Link}]; !ok {
 				t.Errorf("%s is on no link of ours", r)
 			}
+			if r.NS != dataplane.Host && r.Via.IsValid() && !reached(s, r) {
+				t.Errorf("%s: its gateway cannot be reached", r)
+			}
 			if r.NS != dataplane.Host || !r.Via.IsValid() {
 				continue
 			}
@@ -188,6 +241,17 @@ func TestSoundness(t *testing.T) {
 	})
 }
 
+// reached reports whether the gateway of a route is on its link: the kernel
+// refuses the route otherwise.
+func reached(s dataplane.State, r dataplane.Route) bool {
+	for _, d := range s.Routes {
+		if d.NS == r.NS && d.Link == r.Link && !d.Via.IsValid() && d.Dst.Contains(r.Via) {
+			return true
+		}
+	}
+	return false
+}
+
 // large is a host with one subnet among that many peers.
 func large(peers int) (*cluster.Snapshot, plan.Local) {
 	net := cluster.Network{
@@ -204,6 +268,33 @@ func large(peers int) (*cluster.Snapshot, plan.Local) {
 	return cluster.NewSnapshot(1, []cluster.Network{net}, hosts, leases), plan.Local{
 		ID: hosts[0].ID, Port: 4789, Held: leases[:1:1],
 		Underlay: plan.Underlay{Link: "eth0", MTU: 1500, Addrs: hosts[0].Underlay},
+	}
+}
+
+// manyStatics is a host with a thousand static addresses among as many of a peer.
+func manyStatics() (*cluster.Snapshot, plan.Local) {
+	s, l := large(1)
+	s.Networks[0].StaticRanges = []netip.Prefix{netip.MustParsePrefix("10.255.0.0/16")}
+	leases := s.Leases
+	for i := range 1000 {
+		own, other := netip.AddrFrom4([4]byte{10, 255, byte(i >> 8), byte(i)}), netip.AddrFrom4([4]byte{10, 255, byte(16 + i>>8), byte(i)})
+		l.Held = append(l.Held, cluster.Lease{Network: "blue", Host: l.ID, Prefix: netip.PrefixFrom(own, 32)})
+		leases = append(leases, cluster.Lease{Network: "blue", Host: s.Hosts[1].ID, Prefix: netip.PrefixFrom(other, 32)})
+		name := fmt.Sprintf("c%d", i)
+		l.Attachments = append(l.Attachments, cluster.Attachment{ID: name, Name: name, NetNS: "/run/netns/" + name, Interfaces: []cluster.Interface{{
+			Network: "blue", Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(own, 32)}, Via: []netip.Prefix{l.Held[0].Prefix}, MAC: cluster.EndpointMAC(100, own),
+		}}})
+	}
+	return cluster.NewSnapshot(1, s.Networks, s.Hosts, leases), l
+}
+
+func BenchmarkPlanStatic1000(b *testing.B) {
+	s, l := manyStatics()
+	if p := plan.Plan(s, l); len(p.Problems) > 0 {
+		b.Fatal(p.Problems[0])
+	}
+	for b.Loop() {
+		plan.Plan(s, l)
 	}
 }
 

@@ -23,11 +23,7 @@ func (p *planner) peers(n network) {
 			problem = fmt.Sprintf("it overlaps %s of another host", last)
 		}
 		if problem == "" {
-			for _, own := range n.own {
-				if own.Overlaps(lease.Prefix) {
-					problem = fmt.Sprintf("it overlaps %s of this host", own)
-				}
-			}
+			problem = n.clash(lease.Prefix)
 		}
 		if problem != "" {
 			p.fault(cluster.SeverityError, fmt.Sprintf("subnet %s of network %s", lease.Prefix, n.Name),
@@ -39,6 +35,20 @@ func (p *planner) peers(n network) {
 	}
 }
 
+// clash tells which subnet or static address of this host another's lease
+// overlaps, or "".
+func (n network) clash(other netip.Prefix) string {
+	if n.static[other.Addr()] {
+		return fmt.Sprintf("this host has %s", other.Addr())
+	}
+	for _, own := range n.own {
+		if own.Overlaps(other) {
+			return fmt.Sprintf("it overlaps %s of this host", own)
+		}
+	}
+	return ""
+}
+
 // peer returns the underlay address of the host that holds lease, or why it
 // cannot be a peer. What comes out of the store may be anything.
 func (p *planner) peer(n network, lease cluster.Lease) (addr netip.Addr, problem string) {
@@ -46,8 +56,13 @@ func (p *planner) peer(n network, lease cluster.Lease) (addr netip.Addr, problem
 	if !ok {
 		return addr, "it is not in the network's subnets"
 	}
-	if lease.Prefix.Bits() != pool.HostPrefix {
-		return addr, fmt.Sprintf("a host's subnet of %s has length /%d", pool.Prefix, pool.HostPrefix)
+	if !n.IsStatic(lease.Prefix) {
+		if lease.Prefix.Bits() != pool.HostPrefix {
+			return addr, fmt.Sprintf("a host's subnet of %s has length /%d", pool.Prefix, pool.HostPrefix)
+		}
+		if static := n.StaticRange(pool); static.IsValid() && static.Overlaps(lease.Prefix) {
+			return addr, fmt.Sprintf("the static range %s has a part of it", static)
+		}
 	}
 	if !n.gateway(lease.Prefix.Addr()).IsValid() {
 		return addr, "" // this host holds none of that family yet: no rows, no problem
@@ -69,7 +84,8 @@ func (p *planner) peer(n network, lease cluster.Lease) (addr netip.Addr, problem
 }
 
 // tunnelPeer emits the three rows of a peer behind VXLAN: the route to its
-// subnet by way of the subnet's own network address, where that address is (at
+// subnet by way of the subnet's own network address (to a static address, by way
+// of itself), where that address is (at
 // the peer's VTEP MAC), and where that MAC is (at the peer's underlay address).
 func (p *planner) tunnelPeer(n network, lease cluster.Lease, underlay netip.Addr) {
 	if !underlay.IsValid() {

@@ -38,10 +38,11 @@ type planner struct {
 // network is a network that this host is on, with what the features need of it.
 type network struct {
 	cluster.Network
-	own      []netip.Prefix // the subnets that this host holds, sorted
-	segments []segment      // the parts into which they fall, by number
-	mtu      int            // of the container's interfaces
-	vxlan    string         // empty: nothing leads to other hosts
+	own      []netip.Prefix      // the subnets that this host holds, sorted
+	static   map[netip.Addr]bool // the static addresses that this host holds
+	segments []segment           // the parts into which its subnets fall, by number
+	mtu      int                 // of the container's interfaces
+	vxlan    string              // empty: nothing leads to other hosts
 }
 
 // gateway returns the host's own address in the network for the family of a.
@@ -86,40 +87,56 @@ func (p *planner) networks() []network {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cluster.ComparePrefix(a.Prefix, b.Prefix))
 	})
 	var nets []network
-	for _, lease := range held {
-		if i := len(nets) - 1; i >= 0 && nets[i].Name == lease.Network {
-			nets[i].own = append(nets[i].own, lease.Prefix)
+	for i, lease := range held {
+		if last := len(nets) - 1; last >= 0 && nets[last].Name == lease.Network {
+			p.hold(&nets[last], lease.Prefix)
 			continue
 		}
 		n, ok := p.snapshot.Network(lease.Network)
 		switch {
+		case lease.Prefix.IsSingleIP() && i > 0 && held[i-1].Network == lease.Network: // said once, not a thousand times
 		case !ok:
 			p.fault(cluster.SeverityWarning, "network "+lease.Network, fmt.Sprintf("this host holds %s of it, but it is not in the cluster", lease.Prefix),
 				"it was deleted; its containers here have no network")
 		case !Knows(n.Driver):
 			p.fault(cluster.SeverityError, "network "+n.Name, fmt.Sprintf("this agent does not know its driver %q", n.Driver), "upgrade ovl-agent")
 		default:
-			nets = append(nets, p.network(n, lease.Prefix))
+			nets = append(nets, p.network(n))
+			p.hold(&nets[len(nets)-1], lease.Prefix)
 		}
 	}
 	for i := range nets {
-		nets[i].own = slices.DeleteFunc(nets[i].own, func(own netip.Prefix) bool {
-			if _, ok := nets[i].Pool(own); ok {
-				return false
-			}
-			p.fault(cluster.SeverityError, "network "+nets[i].Name, fmt.Sprintf("this host holds %s, which is not in its subnets", own),
-				"the network was made anew with other subnets: start its containers here again")
-			return true
-		})
 		nets[i].segments = p.cut(nets[i])
 	}
 	return slices.DeleteFunc(nets, func(n network) bool { return len(n.own) == 0 })
 }
 
-// network returns n with what follows from it, as far as one of this host's
-// subnets of it tells.
-func (p *planner) network(n cluster.Network, own netip.Prefix) network {
-	out := network{Network: n, own: []netip.Prefix{own}, mtu: p.mtu(n)}
+// hold adds what this host holds of a network to it: a subnet, or a static
+// address.
+func (p *planner) hold(n *network, own netip.Prefix) {
+	pool, ok := n.Pool(own)
+	what := ""
+	switch {
+	case !ok:
+		what = "which is not in its subnets"
+	case n.IsStatic(own):
+		n.static[own.Addr()] = true
+	case own.IsSingleIP():
+		what = "which is in no static range"
+	case n.StaticRange(pool).IsValid() && n.StaticRange(pool).Overlaps(own):
+		what = "of which its static range has a part"
+	default:
+		n.own = append(n.own, own)
+	}
+	if what != "" {
+		p.fault(cluster.SeverityError, "network "+n.Name, fmt.Sprintf("this host holds %s, %s", own, what),
+			"the network was made anew with other subnets: start its containers here again")
+	}
+}
+
+// network returns n with what follows from it alone.
+func (p *planner) network(n cluster.Network) network {
+	out := network{Network: n, static: map[netip.Addr]bool{}, mtu: p.mtu(n)}
 	if n.Driver == cluster.DriverOverlay {
 		out.vxlan = VXLANName(n.VNI)
 	}

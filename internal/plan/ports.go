@@ -71,7 +71,7 @@ func outward(f dataplane.Family, on []pooled, att cluster.Attachment) (to netip.
 			continue
 		}
 		for _, a := range itf.Addrs {
-			if bridge, held := on[i].bridgeTo(a.Addr()); held && dataplane.FamilyOf(a.Addr()) == f {
+			if bridge, held := on[i].bridgeTo(itf, a); held && dataplane.FamilyOf(a.Addr()) == f {
 				return a.Addr(), bridge
 			}
 		}

@@ -57,10 +57,15 @@ func (n network) bridges() []string {
 	return out
 }
 
-// bridgeTo returns the bridge on whose subnets an address of this host is.
-func (n network) bridgeTo(a netip.Addr) (string, bool) {
+// bridgeTo returns the bridge behind which an address of an interface is, if this
+// host holds it.
+func (n network) bridgeTo(itf cluster.Interface, a netip.Prefix) (string, bool) {
+	if a.IsSingleIP() && !n.static[a.Addr()] {
+		return "", false
+	}
+	own := itf.SubnetFor(a).Addr()
 	for _, s := range n.segments {
-		if slices.ContainsFunc(s.own, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if slices.ContainsFunc(s.own, func(p netip.Prefix) bool { return p.Contains(own) }) {
 			return s.bridge, true
 		}
 	}

@@ -33,6 +33,7 @@ type recordInterface struct {
 	NetworkCreated int64          `json:"networkCreated"`
 	Name           string         `json:"name"`
 	Addrs          []netip.Prefix `json:"addrs"`
+	Via            []netip.Prefix `json:"via,omitempty"`
 	MAC            cluster.MAC    `json:"mac"`
 	Aliases        []string       `json:"aliases,omitempty"`
 	Segment        int            `json:"segment,omitempty"`
@@ -111,6 +112,11 @@ func checkStored(a cluster.Attachment) error {
 				return fmt.Errorf("interface %s: address %s is no address, or the second of its family", i.Name, p)
 			}
 			families[p.Addr().BitLen()] = true
+		}
+		for n, p := range i.Via {
+			if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() || n > 1 || n == 1 && p.Addr().Is4() == i.Via[0].Addr().Is4() {
+				return fmt.Errorf("interface %s: gateway's subnet %s is no subnet, or the second of its family", i.Name, p)
+			}
 		}
 	}
 	return nil
