@@ -17,7 +17,10 @@ type Host struct {
 	VXLANPort uint16
 	// Routes are the prefixes that the host itself routes, none of them ours: a
 	// network must not cover them. At most [MaxHostRoutes].
-	Routes  []netip.Prefix
+	Routes []netip.Prefix
+	// OnLink are the prefixes that the host reaches through the underlay's
+	// interface without a gateway. At most [MaxHostRoutes].
+	OnLink  []netip.Prefix
 	Version string // of the agent
 	// Draining hosts take no new attachments. It is the operator's wish, kept
 	// under a key of its own and joined in here on reading.

@@ -35,4 +35,8 @@ type HostLink struct {
 	Up    bool
 	Kind  string         // as the kernel calls it: veth, vlan; device = none
 	Addrs []netip.Prefix // not link-local, sorted
+	// OnLink are the prefixes whose addresses are reached through the link
+	// without a gateway, as the routes of the main table that are not ours say;
+	// sorted, without default routes and link-local ones.
+	OnLink []netip.Prefix
 }

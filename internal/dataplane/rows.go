@@ -263,13 +263,16 @@ type RouteKey struct {
 	Dst netip.Prefix // masked; 0.0.0.0/0 or ::/0 is the default route
 }
 
-// Route is a route of ours, known by [RouteProtocol].
+// Route is a route of ours, known by [RouteProtocol]. Its link need not be ours.
 type Route struct {
 	RouteKey
 	Link   string
 	Via    netip.Addr // the gateway; not valid = directly on the link
 	OnLink bool       // Via is reachable on Link though no address says so
 	Src    netip.Addr // preferred source; not valid = the kernel's choice
+	// Unreachable: whoever sends there is told so (RTN_UNREACHABLE). Such a route
+	// has nothing but its destination.
+	Unreachable bool
 }
 
 func (k LinkKey) Table() Table   { return TableLink }
@@ -384,6 +387,9 @@ func (r Chain) String() string {
 func (r Jump) String() string { return r.JumpKey.String() }
 
 func (r Route) String() string {
+	if r.Unreachable {
+		return r.RouteKey.String() + " unreachable"
+	}
 	var b strings.Builder
 	b.WriteString(r.RouteKey.String())
 	if r.Via.IsValid() {

@@ -14,6 +14,7 @@ import (
 // are read.
 type factsMaker struct {
 	addrs    map[int32][]netip.Prefix
+	onLink   map[int32][]netip.Prefix
 	routes   []netip.Prefix
 	defaults []routeInfo
 }
@@ -37,6 +38,12 @@ func (f *factsMaker) route(r routeInfo) {
 		f.defaults = append(f.defaults, r)
 	default:
 		f.routes = append(f.routes, r.dst)
+		if !r.via.IsValid() && !r.multi {
+			if f.onLink == nil {
+				f.onLink = map[int32][]netip.Prefix{}
+			}
+			f.onLink[r.link] = append(f.onLink[r.link], r.dst)
+		}
 	}
 }
 
@@ -52,7 +59,11 @@ func (f *factsMaker) facts(links map[int32]*linkInfo, dockerUser [2]bool) *datap
 	}
 	for index, l := range links {
 		if !l.ours {
-			h.Links = append(h.Links, dataplane.HostLink{Name: l.name, MTU: l.mtu, Up: l.flags&unix.IFF_UP != 0, Kind: l.kind, Addrs: f.addrs[index]})
+			onLink := f.onLink[index]
+			slices.SortFunc(onLink, comparePrefix)
+			h.Links = append(h.Links, dataplane.HostLink{
+				Name: l.name, MTU: l.mtu, Up: l.flags&unix.IFF_UP != 0, Kind: l.kind, Addrs: f.addrs[index], OnLink: slices.Compact(onLink),
+			})
 		}
 	}
 	slices.SortFunc(h.Links, func(a, b dataplane.HostLink) int { return cmp.Compare(a.Name, b.Name) })

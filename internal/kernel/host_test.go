@@ -271,7 +271,7 @@ func (h *host) Foreign(t testing.TB) string {
 	keep(h.do(t, "ip -br link"), ours...)
 	keep(h.do(t, "ip -br addr"), ours...)
 	for _, family := range []string{"-4", "-6"} {
-		keep(h.do(t, "ip "+family+" route show table main"), append(ours, "fe80::/64")...)
+		keep(h.do(t, "ip "+family+" route show table main"), append(ours, "fe80::/64", "proto 79")...)
 	}
 	for _, tool := range []string{"iptables", "ip6tables"} {
 		for line := range strings.Lines(h.do(t, tool+"-save")) {

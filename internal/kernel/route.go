@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"github.com/vishvananda/netlink/nl"
@@ -79,7 +80,7 @@ func defaultMetric(dst netip.Prefix) uint32 {
 
 // simple reports whether a row has room for all that r says.
 func (r routeInfo) simple() bool {
-	return !r.multi && r.kind == unix.RTN_UNICAST && r.metric == defaultMetric(r.dst)
+	return !r.multi && (r.kind == unix.RTN_UNICAST || r.kind == unix.RTN_UNREACHABLE) && r.metric == defaultMetric(r.dst)
 }
 
 // readRoutes reads the routes of the main table, of both families at once.
@@ -110,9 +111,15 @@ func (o *observation) readRoutes(facts *factsMaker) error {
 func (o *observation) addRoute(r routeInfo) {
 	row := dataplane.Route{RouteKey: dataplane.RouteKey{NS: o.space.ns, Dst: r.dst}, Via: r.via, OnLink: r.onlink, Src: r.src}
 	_, double := o.state.Routes[row.RouteKey]
-	if l, ok := o.links[r.link]; ok && !double && r.simple() {
+	l, ok := o.links[r.link]
+	switch {
+	case double || !r.simple():
+		o.space.odd[row.RouteKey] = true
+	case r.kind == unix.RTN_UNREACHABLE:
+		row.Unreachable = true // in IPv6 it is on lo
+	case ok:
 		row.Link = l.name
-	} else {
+	default:
 		o.space.odd[row.RouteKey] = true
 	}
 	o.state.Add(row)
@@ -123,7 +130,7 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 		return s.deleteRoutes(r.Dst)
 	}
 	write := func(mode int) error {
-		return s.onLink(r.Link, func(index int32) error { return s.conn.do(newRoute(mode, r, index), nil) })
+		return s.throughLink(r, func(index int32) error { return s.conn.do(newRoute(mode, r, index), nil) })
 	}
 	if verb == dataplane.Create {
 		if err := write(unix.NLM_F_CREATE | unix.NLM_F_EXCL); !errors.Is(err, unix.EEXIST) {
@@ -146,13 +153,29 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 	return err
 }
 
+// throughLink calls write with the index of the link of a route: one of ours,
+// or, on the host, any other. None of ours can bear such a name.
+func (s *space) throughLink(r dataplane.Route, write func(index int32) error) error {
+	switch {
+	case r.Unreachable:
+		return write(0)
+	case s.ns != dataplane.Host || dataplane.OwnsName(r.Link):
+		return s.onLink(r.Link, write)
+	}
+	l, err := s.linkByName(r.Link)
+	if err != nil {
+		return fmt.Errorf("link %s: %w", r.Link, err)
+	}
+	return write(l.index)
+}
+
 // replaceable reports whether the route to r's destination can be replaced in
 // place, so that no packet goes astray meanwhile: the one there is ours and
 // simple, and no other is beside it. IPv6 replaces a route with a gateway only by one with a gateway, and
 // without by one without; else it puts the new one beside the old
 // (fib6_add_rt2node in net/ipv6/ip6_fib.c).
 func (s *space) replaceable(r dataplane.Route) bool {
-	if s.odd[r.RouteKey] {
+	if s.odd[r.RouteKey] || r.Unreachable {
 		return false
 	}
 	find := s.containerRoute
@@ -161,7 +184,7 @@ func (s *space) replaceable(r dataplane.Route) bool {
 	}
 	have, ok := find(r.Dst)
 	return ok && have.dst == r.Dst && have.protocol == dataplane.RouteProtocol && have.table == unix.RT_TABLE_MAIN &&
-		have.simple() && (r.Dst.Addr().Is4() || have.via.IsValid() == r.Via.IsValid())
+		have.simple() && have.kind == unix.RTN_UNICAST && (r.Dst.Addr().Is4() || have.via.IsValid() == r.Via.IsValid())
 }
 
 // hostRoute returns the route that the kernel finds for dst, without reading
@@ -216,6 +239,10 @@ func routeMessage(typ, mode int, h *nl.RtMsg, dst netip.Prefix) *nl.NetlinkReque
 
 func newRoute(mode int, r dataplane.Route, index int32) *nl.NetlinkRequest {
 	h := nl.NewRtMsg()
+	if r.Unreachable {
+		h.Type = unix.RTN_UNREACHABLE
+		return routeMessage(unix.RTM_NEWROUTE, mode, h, r.Dst)
+	}
 	if !r.Via.IsValid() && r.Dst.Addr().Is4() {
 		h.Scope = unix.RT_SCOPE_LINK // IPv6 knows no scope of a route
 	}

@@ -29,6 +29,8 @@ type Underlay struct {
 	Link  string
 	Addrs []netip.Addr // at most one of each family; the first is preferred
 	MTU   int          // bytes
+	// OnLink are the prefixes that are reached through Link without a gateway.
+	OnLink []netip.Prefix
 }
 
 // Result is a plan: rows, and what stood in the way of more.

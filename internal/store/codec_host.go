@@ -13,6 +13,7 @@ type hostRecord struct {
 	Underlay  []netip.Addr   `json:"underlay,omitempty"`
 	VXLANPort uint16         `json:"vxlanPort"`
 	Routes    []netip.Prefix `json:"routes,omitempty"`
+	OnLink    []netip.Prefix `json:"onLink,omitempty"`
 	Version   string         `json:"version,omitempty"`
 }
 
@@ -24,7 +25,7 @@ func EncodeHost(h cluster.Host) ([]byte, error) {
 	}
 	return encode("host "+string(h.ID), hostRecord{
 		ID: h.ID, Name: h.Name, Underlay: h.Underlay, VXLANPort: h.VXLANPort,
-		Routes: h.Routes, Version: h.Version,
+		Routes: h.Routes, OnLink: h.OnLink, Version: h.Version,
 	})
 }
 
@@ -40,7 +41,7 @@ func DecodeHost(r Record) (cluster.Host, error) {
 	}
 	h := cluster.Host{
 		ID: rec.ID, Name: rec.Name, Underlay: some(rec.Underlay), VXLANPort: rec.VXLANPort,
-		Routes: some(rec.Routes), Version: rec.Version, Revision: r.ModRev,
+		Routes: some(rec.Routes), OnLink: some(rec.OnLink), Version: rec.Version, Revision: r.ModRev,
 	}
 	return checked(r, h, h.ID == id, checkHost)
 }
@@ -58,12 +59,14 @@ func checkHost(h cluster.Host) error {
 	if h.VXLANPort == 0 {
 		return fmt.Errorf("VXLAN port 0: want 1 to 65535")
 	}
-	if len(h.Routes) > cluster.MaxHostRoutes {
-		return fmt.Errorf("%d routes: want at most %d", len(h.Routes), cluster.MaxHostRoutes)
-	}
-	for _, p := range h.Routes {
-		if err := checkPrefix(p); err != nil {
-			return fmt.Errorf("route: %w", err)
+	for what, prefixes := range map[string][]netip.Prefix{"routes": h.Routes, "prefixes on link": h.OnLink} {
+		if len(prefixes) > cluster.MaxHostRoutes {
+			return fmt.Errorf("%d %s: want at most %d", len(prefixes), what, cluster.MaxHostRoutes)
+		}
+		for _, p := range prefixes {
+			if err := checkPrefix(p); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
 		}
 	}
 	return checkText("version", h.Version, maxShort)

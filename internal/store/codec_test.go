@@ -30,6 +30,7 @@ func host() cluster.Host {
 		ID: hostA, Name: "h1", VXLANPort: 4789, Version: "v0.1.0",
 		Underlay: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 		Routes:   []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("192.0.2.0/24")},
+		OnLink:   []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")},
 	}
 }
 
@@ -189,6 +190,8 @@ func TestHostCodec(t *testing.T) {
 			"link-local 6":    underlay("fe80::1"),
 			"4in6":            underlay("::ffff:192.0.2.1"),
 			"routes":          func(h *cluster.Host) { h.Routes = make([]netip.Prefix, cluster.MaxHostRoutes+1) },
+			"on link":         func(h *cluster.Host) { h.OnLink = make([]netip.Prefix, cluster.MaxHostRoutes+1) },
+			"on link zero":    func(h *cluster.Host) { h.OnLink[0] = netip.Prefix{} },
 			"route unmasked":  func(h *cluster.Host) { h.Routes[0] = netip.MustParsePrefix("10.0.0.1/8") },
 			"route zero":      func(h *cluster.Host) { h.Routes[0] = netip.Prefix{} },
 		})

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -115,15 +116,17 @@ func (a *Agent) lookAround(host *dataplane.HostFacts) {
 	// Otherwise the last known underlay stays in force: the link may be back in a
 	// moment, and until then there is nothing better to plan with.
 	a.noUnderlay = err
-	routes := host.Routes
-	if len(routes) > cluster.MaxHostRoutes {
-		routes = routes[:cluster.MaxHostRoutes]
-	}
-	if slices.Equal(a.self.Underlay, a.underlay.Addrs) && slices.Equal(a.self.Routes, routes) {
+	routes, onLink := published(host.Routes), published(a.underlay.OnLink)
+	if slices.Equal(a.self.Underlay, a.underlay.Addrs) && slices.Equal(a.self.Routes, routes) && slices.Equal(a.self.OnLink, onLink) {
 		return
 	}
-	a.self.Underlay, a.self.Routes = slices.Clone(a.underlay.Addrs), slices.Clone(routes)
+	a.self.Underlay, a.self.Routes, a.self.OnLink = slices.Clone(a.underlay.Addrs), slices.Clone(routes), slices.Clone(onLink)
 	a.cfg.Subnets.SetHost(a.self)
+}
+
+// published returns as many prefixes as a host's record has room for.
+func published(prefixes []netip.Prefix) []netip.Prefix {
+	return prefixes[:min(len(prefixes), cluster.MaxHostRoutes)]
 }
 
 // underlayProblem tells that the tunnel's interface cannot be found.

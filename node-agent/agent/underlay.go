@@ -46,7 +46,7 @@ func (c UnderlayChoice) Resolve(host dataplane.HostFacts) (plan.Underlay, error)
 }
 
 func underlayOf(l dataplane.HostLink, first netip.Addr) (plan.Underlay, error) {
-	u := plan.Underlay{Link: l.Name, MTU: l.MTU}
+	u := plan.Underlay{Link: l.Name, MTU: l.MTU, OnLink: l.OnLink}
 	if !l.Up {
 		return u, fmt.Errorf("choose underlay: interface %s is down", l.Name)
 	}

@@ -91,6 +91,10 @@ func (s *space) applyRoute(verb dataplane.Verb, r dataplane.Route) error {
 
 // setRoute adds or replaces a route if Linux would.
 func (s *space) setRoute(r route) error {
+	if r.Unreachable {
+		s.routes[r.Dst] = r
+		return nil
+	}
 	l, ok := s.links[r.Link]
 	switch {
 	case !ok:

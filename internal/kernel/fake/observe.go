@@ -101,6 +101,12 @@ func (k *Kernel) hostFacts(s *space) *dataplane.HostFacts {
 			h.Addrs = append(h.Addrs, p)
 		}
 		slices.SortFunc(h.Addrs, netip.Prefix.Compare)
+		for _, r := range s.routes {
+			if r.foreign && r.Link == l.Name && !r.Via.IsValid() && r.Dst.Bits() > 0 {
+				h.OnLink = append(h.OnLink, r.Dst)
+			}
+		}
+		slices.SortFunc(h.OnLink, netip.Prefix.Compare)
 		f.Links = append(f.Links, h)
 	}
 	slices.SortFunc(f.Links, func(a, b dataplane.HostLink) int { return strings.Compare(a.Name, b.Name) })

@@ -202,8 +202,10 @@ func testFacts(t *testing.T, h Harness) {
 	if l, ok := links["br-bare"]; !ok || l.Up || len(l.Addrs) > 0 {
 		t.Errorf("br-bare is %+v, %v", l, ok)
 	}
-	if len(links[Uplink].Addrs) != 2 {
-		t.Errorf("%s is %+v", Uplink, links[Uplink])
+	// Ours are on that link, and lead to gateways: neither is on link.
+	want := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")}
+	if l := links[Uplink]; len(l.Addrs) != 2 || !slices.Equal(l.OnLink, want) {
+		t.Errorf("%s is %+v; want %v on link", Uplink, l, want)
 	}
 	for _, p := range []string{"203.0.113.0/24", "192.0.2.0/24"} {
 		if !slices.Contains(f.Routes, netip.MustParsePrefix(p)) {

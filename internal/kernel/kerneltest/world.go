@@ -15,8 +15,8 @@ const (
 )
 
 // world is the rows of a host with a container in each namespace: a dual-stack
-// network over an IPv4 underlay with two peers, a VXLAN device over IPv6, and
-// macvlans on the uplink's segment.
+// network over an IPv4 underlay with two peers behind the tunnel and one on the
+// segment, a VXLAN device over IPv6, and macvlans on the uplink's segment.
 func world(namespaces ...dataplane.NS) dataplane.State {
 	s := dataplane.NewState(
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-FORWARD"},
@@ -49,6 +49,8 @@ func world(namespaces ...dataplane.NS) dataplane.State {
 		route("", "10.64.1.0/24", bridge, "", "10.64.1.1"), route("", "fd64:0:0:1::/64", bridge, "", "fd64:0:0:1::1"),
 		enabled("net/ipv4/ip_forward"), enabled("net/ipv6/conf/all/forwarding"),
 		fdb(vxlanSix, 9, "2001:db8::9"),
+		unreachable("10.64.0.0/16"), unreachable("fd64::/48"),
+		route("", "10.64.7.0/24", Uplink, "192.0.2.7", "10.64.1.1"), route("", "fd64:0:0:7::/64", Uplink, "2001:db8::7", "fd64:0:0:1::1"),
 	)
 	for i := range byte(2) {
 		peer := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, 2 + i, 0}), 24)
@@ -119,6 +121,10 @@ func route(ns dataplane.NS, dst, link, via, src string) dataplane.Route {
 		r.Src = ip(src)
 	}
 	return r
+}
+
+func unreachable(dst string) dataplane.Route {
+	return dataplane.Route{RouteKey: dataplane.RouteKey{Dst: netip.MustParsePrefix(dst)}, Unreachable: true}
 }
 
 func onlink(r dataplane.Route) dataplane.Route {
