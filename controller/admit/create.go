@@ -15,16 +15,17 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 	var vs list
 	name(&vs, "name", req.GetName())
 	n := cluster.Network{
-		Name:       req.GetName(),
-		VNI:        cluster.VNI(req.GetVni()),
-		Driver:     driver(&vs, req),
-		Pools:      pools(&vs, req.GetSubnets(), req.GetHostPrefixes()),
-		Internal:   req.GetInternal(),
-		Masquerade: req.Masquerade == nil || req.GetMasquerade(),
-		NAT66:      req.GetNat66(),
-		MTU:        int(req.GetMtu()),
-		DNSDomain:  req.GetDnsDomain(),
-		Labels:     req.GetLabels(),
+		Name:          req.GetName(),
+		VNI:           cluster.VNI(req.GetVni()),
+		Driver:        driver(&vs, req),
+		Pools:         pools(&vs, req.GetSubnets(), req.GetHostPrefixes()),
+		Internal:      req.GetInternal(),
+		Masquerade:    req.Masquerade == nil || req.GetMasquerade(),
+		NAT66:         req.GetNat66(),
+		DirectRouting: req.GetDirectRouting(),
+		MTU:           int(req.GetMtu()),
+		DNSDomain:     req.GetDnsDomain(),
+		Labels:        req.GetLabels(),
 	}
 	if n.VNI != 0 && !n.VNI.Valid() {
 		vs.addf("vni", "%d is out of range: use %d to %d, or 0 for the next free one", n.VNI, cluster.MinVNI, cluster.MaxVNI)
@@ -68,8 +69,8 @@ func driver(vs *list, req *ovlv1.CreateNetworkRequest) cluster.Driver {
 	default:
 		vs.addf("driver", "%d is unknown: use overlay or bridge", int32(d))
 	}
-	if req.GetDirectRouting() {
-		vs.addf("direct_routing", "is not available yet in this version: leave it out")
+	if req.GetDirectRouting() && out != cluster.DriverOverlay {
+		vs.addf("direct_routing", "is about the way between hosts, and networks of driver %s have none: leave it out", out)
 	}
 	if req.GetParent() != "" {
 		vs.addf("parent", "belongs to the driver macvlan, which is not available yet in this version: leave it out")

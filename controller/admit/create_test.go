@@ -117,7 +117,9 @@ func TestCreateRefuses(t *testing.T) {
 
 		{"macvlan", func(r *ovlv1.CreateNetworkRequest) { r.Driver = ovlv1.Driver_macvlan }, "driver", []string{"macvlan", "not available yet"}},
 		{"unknown driver", func(r *ovlv1.CreateNetworkRequest) { r.Driver = 42 }, "driver", []string{"42"}},
-		{"direct routing", func(r *ovlv1.CreateNetworkRequest) { r.DirectRouting = true }, "direct_routing", []string{"not available yet"}},
+		{"direct routing", func(r *ovlv1.CreateNetworkRequest) {
+			r.Driver, r.DirectRouting = ovlv1.Driver_bridge, true
+		}, "direct_routing", []string{"driver bridge"}},
 		{"static range outside", static("10.65.0.0/24"), "static_ranges[0]", []string{"not within 10.64.0.0/16"}},
 		{"static range of all", static("10.64.0.0/16"), "static_ranges[0]", []string{"leaves too little of 10.64.0.0/16", "at least 2", "smaller"}},
 		{"static range wider", static("10.0.0.0/8"), "static_ranges[0]", []string{"not within"}},

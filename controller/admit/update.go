@@ -70,6 +70,7 @@ func Differences(have, want cluster.Network, hostPrefixes []uint32) []string {
 	differ("internal", have.Internal, want.Internal)
 	differ("masquerade", have.Masquerade, want.Masquerade)
 	differ("NAT66", have.NAT66, want.NAT66)
+	differ("direct routing", have.DirectRouting, want.DirectRouting)
 	differ("MTU", have.MTU, want.MTU)
 	differ("DNS domain", have.DNSDomain, want.DNSDomain)
 	if !maps.Equal(have.Labels, want.Labels) {

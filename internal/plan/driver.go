@@ -10,10 +10,12 @@ var drivers = map[cluster.Driver]func(*planner, network){
 	cluster.DriverBridge:  (*planner).bridged,
 }
 
-// overlay emits a network whose hosts reach each other's subnets by VXLAN.
+// overlay emits a network whose hosts reach each other's subnets by VXLAN, or
+// directly where that is asked for and can be.
 func (p *planner) overlay(n network) {
 	p.bridged(n)
 	p.tunnel(n)
+	p.directPools(n)
 	p.peers(n)
 }
 

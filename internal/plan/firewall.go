@@ -32,7 +32,7 @@ func (p *planner) firewall(nets []network) {
 		ports, bridges := p.publish(f, on)
 		p.portChains(f, on, ports)
 		p.localnets(f, bridges)
-		p.chain(f, "filter", chainForward, forwardRules(f, on, bridges), "FORWARD")
+		p.chain(f, "filter", chainForward, p.forwardRules(f, on, bridges), "FORWARD")
 		p.chain(f, "filter", chainInput, inputRules(f, on), "INPUT")
 		p.chain(f, "nat", chainPostrouting, slices.Concat(hairpinRules(f, on, bridges), masqueradeRules(f, on)), "POSTROUTING")
 		p.chain(f, "raw", chainPrerouting, p.untrackedRules(f, on), "PREROUTING")
@@ -86,7 +86,7 @@ func (p *planner) chain(f dataplane.Family, table, name string, rules []string, 
 // and whatever else has to do with a device of ours is dropped, so that a
 // network that is just coming or going is never open to another. Behind the
 // bridges are containers with published ports.
-func forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
+func (p *planner) forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
 	unreachable := "icmp-net-unreachable"
 	if f == dataplane.IPv6 {
 		unreachable = "icmp6-no-route"
@@ -94,6 +94,7 @@ func forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
 	var rules []string
 	for _, n := range on {
 		rules = append(rules, withinRules(n)...)
+		rules = append(rules, p.directForwards(f, n)...)
 		for _, b := range n.bridges() {
 			// A subnet that no host holds, or another one that nothing leads to,
 			// must not leak to the default route.
@@ -106,6 +107,7 @@ func forwardRules(f dataplane.Family, on []pooled, bridges []string) []string {
 		}
 	}
 	rules = append(rules, "-i ovx+ -j DROP")
+	rules = append(rules, p.directDrops(f, on)...)
 	rules = append(rules, portForwards(on, bridges)...)
 	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP")
 	for _, n := range on {
@@ -194,6 +196,7 @@ func masqueradeRules(f dataplane.Family, on []pooled) []string {
 func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
 	rules := slices.Concat(p.guardRules(), p.tunnelRule(f), loopbackRules(f))
 	for _, n := range on {
+		rules = append(rules, p.directRules(f, n)...)
 		for _, dev := range n.devices() {
 			rules = append(rules, fmt.Sprintf("-s %s -d %s -i %s -m addrtype ! --dst-type LOCAL -j CT --notrack", n.pool.Prefix, n.pool.Prefix, dev))
 		}

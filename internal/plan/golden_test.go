@@ -29,6 +29,7 @@ type facts struct {
 	Hosts    []struct {
 		Name     string
 		Underlay []netip.Addr
+		OnLink   []netip.Prefix
 		Port     uint16
 	}
 	Leases []struct {
@@ -57,7 +58,7 @@ func (f facts) inputs() (*cluster.Snapshot, plan.Local) {
 		if port == 0 {
 			port = f.Port
 		}
-		hosts = append(hosts, cluster.Host{ID: hostID(h.Name), Name: h.Name, Underlay: h.Underlay, VXLANPort: port})
+		hosts = append(hosts, cluster.Host{ID: hostID(h.Name), Name: h.Name, Underlay: h.Underlay, OnLink: h.OnLink, VXLANPort: port})
 	}
 	var leases []cluster.Lease
 	for _, l := range f.Leases {

@@ -27,19 +27,21 @@ type world struct {
 // agent writes.
 func drawWorld(t *rapid.T) world {
 	var w world
-	w.local = plan.Local{ID: hostID("h0"), Port: 4789, Underlay: plan.Underlay{Link: "eth0", MTU: 1500, Addrs: []netip.Addr{netip.MustParseAddr("192.168.77.1")}}}
+	w.local = plan.Local{ID: hostID("h0"), Port: 4789, Underlay: plan.Underlay{
+		Link: "eth0", MTU: 1500, Addrs: []netip.Addr{netip.MustParseAddr("192.168.77.1")}, OnLink: segment(0),
+	}}
+	if rapid.Bool().Draw(t, "both families") {
+		w.local.Underlay.Addrs = append(w.local.Underlay.Addrs, netip.MustParseAddr("fd77::1"))
+	}
 	hosts := rapid.IntRange(1, 12).Draw(t, "hosts")
 	for i := range hosts {
-		w.hosts = append(w.hosts, cluster.Host{
-			ID: hostID(fmt.Sprintf("h%d", i)), Name: fmt.Sprintf("h%d", i), VXLANPort: 4789,
-			Underlay: []netip.Addr{netip.AddrFrom4([4]byte{192, 168, 77, byte(1 + i)})},
-		})
+		w.hosts = append(w.hosts, drawHost(t, i))
 	}
 	for n := range rapid.IntRange(0, 4).Draw(t, "networks") {
 		net := cluster.Network{
 			Name: fmt.Sprintf("net%d", n), VNI: []cluster.VNI{1, 10, 100, 101}[n], // names that begin alike
 			Driver:   rapid.SampledFrom([]cluster.Driver{cluster.DriverOverlay, cluster.DriverBridge}).Draw(t, "driver"),
-			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), NAT66: rapid.Bool().Draw(t, "nat66"), CreateRevision: int64(n + 1),
+			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), NAT66: rapid.Bool().Draw(t, "nat66"), DirectRouting: rapid.Bool().Draw(t, "direct routing"), CreateRevision: int64(n + 1),
 			Pools: []cluster.Pool{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 0, 0}), 16), HostPrefix: 24}},
 		}
 		if rapid.Bool().Draw(t, "dual") {
@@ -66,6 +68,31 @@ func drawWorld(t *rapid.T) world {
 			cluster.Lease{Network: "net0", Host: hostID("h1"), Prefix: netip.MustParsePrefix("172.31.0.0/24")})
 	}
 	return w
+}
+
+// segment is what is on link on one of two segments.
+func segment(i int) []netip.Prefix {
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(77 + i), 0}), 24),
+		netip.MustParsePrefix(fmt.Sprintf("fd%d::/64", 77+i)),
+	}
+}
+
+// drawHost draws a host on this host's segment or on another, which may know
+// nothing of what is on link there.
+func drawHost(t *rapid.T, i int) cluster.Host {
+	on := segment(rapid.IntRange(0, 1).Draw(t, "segment"))
+	h := cluster.Host{ID: hostID(fmt.Sprintf("h%d", i)), Name: fmt.Sprintf("h%d", i), VXLANPort: 4789}
+	four, six := on[0].Addr().As4(), on[1].Addr().As16()
+	four[3], six[15] = byte(1+i), byte(1+i)
+	h.Underlay = []netip.Addr{netip.AddrFrom4(four)}
+	if rapid.Bool().Draw(t, "peer of both families") {
+		h.Underlay = append(h.Underlay, netip.AddrFrom16(six))
+	}
+	if rapid.Bool().Draw(t, "peer on link") {
+		h.OnLink = on
+	}
+	return h
 }
 
 func (w *world) drawLeases(t *rapid.T, net cluster.Network, pool cluster.Pool) {
@@ -203,11 +230,15 @@ func TestSoundness(t *testing.T) {
 		w := drawWorld(t)
 		s := plan.Plan(w.shuffled(rand.New(rand.NewPCG(1, 1)))).State
 		for _, r := range s.Routes {
-			if _, ok := s.Links[dataplane.LinkKey{NS: r.NS, Name: r.Link}]; !ok {
+			if _, ok := s.Links[dataplane.LinkKey{NS: r.NS, Name: r.Link}]; !ok && !r.Unreachable && r.Link != w.local.Underlay.Link {
 				t.Errorf("%s is on no link of ours", r)
 			}
 			if r.NS != dataplane.Host && r.Via.IsValid() && !reached(s, r) {
 				t.Errorf("%s: its gateway cannot be reached", r)
+			}
+			if r.NS == dataplane.Host && r.Link == w.local.Underlay.Link {
+				w.checkDirect(t, r)
+				continue
 			}
 			if r.NS != dataplane.Host || !r.Via.IsValid() {
 				continue
@@ -233,7 +264,7 @@ func TestSoundness(t *testing.T) {
 		}
 		for a, ra := range s.Routes {
 			for b, rb := range s.Routes {
-				if a != b && a.NS == dataplane.Host && b.NS == dataplane.Host && a.Dst.Overlaps(b.Dst) {
+				if a != b && a.NS == dataplane.Host && b.NS == dataplane.Host && a.Dst.Overlaps(b.Dst) && !ra.Unreachable && !rb.Unreachable {
 					t.Errorf("%s and %s overlap", ra, rb)
 				}
 			}
@@ -250,6 +281,22 @@ func reached(s dataplane.State, r dataplane.Route) bool {
 		}
 	}
 	return false
+}
+
+// checkDirect holds a direct route against what makes it right.
+func (w world) checkDirect(t *rapid.T, r dataplane.Route) {
+	i := slices.IndexFunc(w.leases, func(l cluster.Lease) bool { return l.Prefix == r.Dst })
+	n := slices.IndexFunc(w.networks, func(n cluster.Network) bool { return i >= 0 && n.Name == w.leases[i].Network })
+	if n < 0 || !w.networks[n].DirectRouting {
+		t.Fatalf("%s: nobody asked for it", r)
+	}
+	h := slices.IndexFunc(w.hosts, func(h cluster.Host) bool { return h.ID == w.leases[i].Host && slices.Contains(h.Underlay, r.Via) })
+	if h < 0 || r.Via.Is4() != r.Dst.Addr().Is4() || r.OnLink {
+		t.Errorf("%s: not by way of its host", r)
+	}
+	if !slices.ContainsFunc(segment(0), func(p netip.Prefix) bool { return p.Contains(r.Via) }) || len(w.hosts[h].OnLink) == 0 {
+		t.Errorf("%s: the two are not on link for each other", r)
+	}
 }
 
 // large is a host with one subnet among that many peers.

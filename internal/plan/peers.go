@@ -18,7 +18,7 @@ func (p *planner) peers(n network) {
 		if lease.Host == p.local.ID {
 			continue
 		}
-		host, problem := p.peer(n, lease)
+		to, problem := p.peer(n, lease)
 		if problem == "" && last.IsValid() && last.Overlaps(lease.Prefix) {
 			problem = fmt.Sprintf("it overlaps %s of another host", last)
 		}
@@ -31,7 +31,13 @@ func (p *planner) peers(n network) {
 			continue
 		}
 		last = lease.Prefix
-		p.tunnelPeer(n, lease, host)
+		switch {
+		case !to.addr.IsValid():
+		case to.direct:
+			p.directPeer(n, lease, to.addr)
+		default:
+			p.tunnelPeer(n, lease, to.addr)
+		}
 	}
 }
 
@@ -49,38 +55,47 @@ func (n network) clash(other netip.Prefix) string {
 	return ""
 }
 
-// peer returns the underlay address of the host that holds lease, or why it
-// cannot be a peer. What comes out of the store may be anything.
-func (p *planner) peer(n network, lease cluster.Lease) (addr netip.Addr, problem string) {
+// way is how a peer is reached.
+type way struct {
+	addr   netip.Addr // of its underlay; not valid = not at all, and no problem
+	direct bool       // without the tunnel
+}
+
+// peer returns the way to the host that holds lease, or why it cannot be a peer.
+// What comes out of the store may be anything.
+func (p *planner) peer(n network, lease cluster.Lease) (to way, problem string) {
 	pool, ok := n.Pool(lease.Prefix)
 	if !ok {
-		return addr, "it is not in the network's subnets"
+		return to, "it is not in the network's subnets"
 	}
 	if !n.IsStatic(lease.Prefix) {
 		if lease.Prefix.Bits() != pool.HostPrefix {
-			return addr, fmt.Sprintf("a host's subnet of %s has length /%d", pool.Prefix, pool.HostPrefix)
+			return to, fmt.Sprintf("a host's subnet of %s has length /%d", pool.Prefix, pool.HostPrefix)
 		}
 		if static := n.StaticRange(pool); static.IsValid() && static.Overlaps(lease.Prefix) {
-			return addr, fmt.Sprintf("the static range %s has a part of it", static)
+			return to, fmt.Sprintf("the static range %s has a part of it", static)
 		}
 	}
 	if !n.gateway(lease.Prefix.Addr()).IsValid() {
-		return addr, "" // this host holds none of that family yet: no rows, no problem
+		return to, "" // this host holds none of that family yet: no rows, no problem
 	}
 	host, ok := p.snapshot.Host(lease.Host)
 	if !ok {
-		return addr, "the cluster has no such host"
+		return to, "the cluster has no such host"
 	}
-	addr, ok = host.UnderlayFor(p.local.Underlay.Addrs[:1])
+	if via, ok := p.direct(n, lease, host); ok {
+		return way{via, true}, ""
+	}
+	addr, ok := host.UnderlayFor(p.local.Underlay.Addrs[:1])
 	switch {
 	case !ok:
-		return addr, fmt.Sprintf("it has no underlay address of the family of %s", p.local.Underlay.Addrs[0])
+		return to, fmt.Sprintf("it has no underlay address of the family of %s", p.local.Underlay.Addrs[0])
 	case slices.Contains(p.local.Underlay.Addrs, addr):
-		return addr, fmt.Sprintf("it claims this host's underlay address %s", addr)
+		return to, fmt.Sprintf("it claims this host's underlay address %s", addr)
 	case host.VXLANPort != p.local.Port:
-		return addr, fmt.Sprintf("it uses VXLAN port %d, this host %d", host.VXLANPort, p.local.Port)
+		return to, fmt.Sprintf("it uses VXLAN port %d, this host %d", host.VXLANPort, p.local.Port)
 	}
-	return addr, ""
+	return way{addr, false}, ""
 }
 
 // tunnelPeer emits the three rows of a peer behind VXLAN: the route to its
@@ -88,9 +103,6 @@ func (p *planner) peer(n network, lease cluster.Lease) (addr netip.Addr, problem
 // of itself), where that address is (at
 // the peer's VTEP MAC), and where that MAC is (at the peer's underlay address).
 func (p *planner) tunnelPeer(n network, lease cluster.Lease, underlay netip.Addr) {
-	if !underlay.IsValid() {
-		return
-	}
 	via := lease.Prefix.Addr()
 	mac := cluster.VTEPMAC(lease.Host, n.VNI)
 	neigh := dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: n.vxlan, IP: via}, MAC: mac}
