@@ -149,7 +149,7 @@ func strangersOnTheSegment(t *testing.T, l *labtest.Lab, ipv6 bool, blue []labte
 	victim, member := blue[1].Addrs(t, "eth0")[family], blue[2].Addrs(t, "eth0")[family]
 	forge := func(from string, via string) {
 		t.Helper()
-		l.Run(t, lab.Outside, "ip", "address", "replace", netip.PrefixFrom(netip.MustParseAddr(from), netip.MustParseAddr(from).BitLen()).String(), "dev", "lo")
+		l.Run(t, lab.Outside, "ip", "address", "replace", netip.PrefixFrom(netip.MustParseAddr(from), netip.MustParseAddr(from).BitLen()).String(), "dev", "lo", "nodad")
 		l.Run(t, lab.Outside, "ip", "route", "replace", victim.String(), "via", addressOf(t, l, via).String(), "src", from)
 		l.Run(t, lab.Outside, "bash", "-c", fmt.Sprintf("echo x > /dev/udp/%s/9999", victim))
 	}
