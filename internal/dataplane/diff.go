@@ -42,6 +42,12 @@ func Diff(want, have State) []Op {
 	d.findGone()
 
 	gone := func(ns NS, link string) bool { return d.absent[LinkKey{ns, link}] }
+	sets, oldSets := tableOps(want.Sets, have.Sets, compareSet, same[Set], nil, nil)
+	elements, oldElements := tableOps(want.Elements, have.Elements, compareElement, same[Element], nil, func(r Element) bool {
+		_, stays := want.Sets[r.Set]
+		return !stays // it goes with its set
+	})
+	guards, oldGuards := tableOps(want.Guards, have.Guards, compareGuard, sameGuard, nil, nil)
 	chains, oldChains := tableOps(want.Chains, have.Chains, compareChain, sameChain, nil, nil)
 	jumps, oldJumps := tableOps(want.Jumps, have.Jumps, compareJump, same[Jump], nil, nil)
 	lostAddr := func(r Addr) bool { return gone(r.NS, r.Link) }
@@ -61,8 +67,8 @@ func Diff(want, have State) []Op {
 	oldLinks := breakOps(want.Links, have.Links, compareLink, d.takenAlong)
 
 	return slices.Concat(
-		chains, jumps, d.linkOps(), addrs, sysctls, neighs, fdb, routes,
-		oldRoutes, oldFDB, oldNeighs, oldAddrs, oldLinks, oldJumps, oldChains,
+		sets, elements, guards, chains, jumps, d.linkOps(), addrs, sysctls, neighs, fdb, routes,
+		oldRoutes, oldFDB, oldNeighs, oldAddrs, oldLinks, oldJumps, oldChains, oldGuards, oldElements, oldSets,
 	)
 }
 
@@ -251,6 +257,7 @@ func orNone(s string) string {
 func same[V comparable](a, b V) bool { return a == b }
 
 func sameChain(a, b Chain) bool { return a.Same(b) }
+func sameGuard(a, b Guard) bool { return a.Same(b) }
 
 // tableOps returns the operations of one table: what is made or updated, and
 // what goes. absent tells which rows of have do not count when rows are made, lost
@@ -328,6 +335,15 @@ func Requires(r Row, want State) []Key {
 		}
 	}
 	switch r := r.(type) {
+	case Element:
+		need(r.Set)
+	case Guard:
+		for k := range want.Sets {
+			if k.In() == r.In {
+				keys = append(keys, k)
+			}
+		}
+		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
 	case Jump:
 		need(ChainKey{r.Family, r.FirewallOf, r.To})
 	case Link:
@@ -339,6 +355,12 @@ func Requires(r Row, want State) []Key {
 				}
 			}
 			slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
+		}
+		switch {
+		case r.NS == Host && r.Kind == VXLAN:
+			need(GuardKey{NFInet})
+		case r.NS == Host && r.Kind == Veth:
+			need(GuardKey{NFBridge})
 		}
 		if r.Master != "" {
 			need(LinkKey{r.NS, r.Master})

@@ -26,6 +26,9 @@ type HostFacts struct {
 	// DockerUser says in which families the filter table has a chain
 	// DOCKER-USER (IPv4 first).
 	DockerUser [2]bool
+	// NoGuard says which tables of nf_tables this kernel cannot have, by
+	// [NFTable].
+	NoGuard [2]bool
 }
 
 // HostLink is a link of the host that is not ours.

@@ -13,10 +13,14 @@ import (
 // which rows are made.
 type Table uint8
 
-// The tables. Chains come first, so that a deny is in place before the link
-// that it guards is up; routes last, so that none exists before its neighbour.
+// The tables. Guards and chains come first, so that a deny is in place before the
+// link that it guards is up; before a guard what it lets through, so that none
+// stops what it should not; routes last, so that none exists before its neighbour.
 const (
-	TableChain Table = iota
+	TableSet Table = iota
+	TableElement
+	TableGuard
+	TableChain
 	TableJump
 	TableLink
 	TableAddr
@@ -27,7 +31,7 @@ const (
 	numTables
 )
 
-var tableNames = [...]string{"chain", "jump", "link", "addr", "sysctl", "neigh", "fdb", "route"}
+var tableNames = [...]string{"set", "element", "guard", "chain", "jump", "link", "addr", "sysctl", "neigh", "fdb", "route"}
 
 func (t Table) String() string {
 	if int(t) < len(tableNames) {
@@ -44,6 +48,10 @@ type Tables uint16
 const (
 	AllTables Tables = 1<<numTables - 1
 	NSTables  Tables = 1<<TableLink | 1<<TableAddr | 1<<TableRoute
+	// NFTables are those of nf_tables, WallTables all that filter packets. None
+	// of these rows goes with a link.
+	NFTables   Tables = 1<<TableSet | 1<<TableElement | 1<<TableGuard
+	WallTables Tables = NFTables | 1<<TableChain | 1<<TableJump
 )
 
 // Of returns the set of the given tables.
@@ -84,14 +92,17 @@ func FullScope(namespaces ...NS) Scope {
 // State is a set of rows: what is wanted, or what is there. The zero State is
 // empty and ready for reading; use [NewState] or Add to fill one.
 type State struct {
-	Links   map[LinkKey]Link
-	Addrs   map[AddrKey]Addr
-	Sysctls map[SysctlKey]Sysctl
-	Neighs  map[NeighKey]Neigh
-	FDB     map[FDBKey]FDB
-	Chains  map[ChainKey]Chain
-	Jumps   map[JumpKey]Jump
-	Routes  map[RouteKey]Route
+	Sets     map[SetKey]Set
+	Elements map[ElementKey]Element
+	Guards   map[GuardKey]Guard
+	Links    map[LinkKey]Link
+	Addrs    map[AddrKey]Addr
+	Sysctls  map[SysctlKey]Sysctl
+	Neighs   map[NeighKey]Neigh
+	FDB      map[FDBKey]FDB
+	Chains   map[ChainKey]Chain
+	Jumps    map[JumpKey]Jump
+	Routes   map[RouteKey]Route
 }
 
 // NewState returns a State of the given rows. A later row replaces an earlier
@@ -110,6 +121,9 @@ func (s *State) Reserve(n int) {
 	reserve(&s.Routes, n)
 }
 
+// ReserveElements makes room for n more elements of sets.
+func (s *State) ReserveElements(n int) { reserve(&s.Elements, n) }
+
 func reserve[K comparable, V any](m *map[K]V, n int) {
 	bigger := make(map[K]V, len(*m)+n)
 	maps.Copy(bigger, *m)
@@ -120,6 +134,12 @@ func reserve[K comparable, V any](m *map[K]V, n int) {
 func (s *State) Add(rows ...Row) {
 	for _, r := range rows {
 		switch r := r.(type) {
+		case Set:
+			put(&s.Sets, r.SetKey, r)
+		case Element:
+			put(&s.Elements, r.ElementKey, r)
+		case Guard:
+			put(&s.Guards, r.GuardKey, r)
 		case Link:
 			put(&s.Links, r.LinkKey, r)
 		case Addr:
@@ -152,6 +172,12 @@ func put[K comparable, V any](m *map[K]V, k K, v V) {
 // Delete takes the row of that key out, if there is one.
 func (s *State) Delete(k Key) {
 	switch k := k.(type) {
+	case SetKey:
+		delete(s.Sets, k)
+	case ElementKey:
+		delete(s.Elements, k)
+	case GuardKey:
+		delete(s.Guards, k)
 	case LinkKey:
 		delete(s.Links, k)
 	case AddrKey:
@@ -174,6 +200,12 @@ func (s *State) Delete(k Key) {
 // Get returns the row of that key.
 func (s State) Get(k Key) (Row, bool) {
 	switch k := k.(type) {
+	case SetKey:
+		return get(s.Sets, k)
+	case ElementKey:
+		return get(s.Elements, k)
+	case GuardKey:
+		return get(s.Guards, k)
 	case LinkKey:
 		return get(s.Links, k)
 	case AddrKey:
@@ -201,12 +233,13 @@ func get[K comparable, V Row](m map[K]V, k K) (Row, bool) {
 
 // Len returns the number of rows.
 func (s State) Len() int {
-	return len(s.Links) + len(s.Addrs) + len(s.Sysctls) + len(s.Neighs) + len(s.FDB) + len(s.Chains) + len(s.Jumps) + len(s.Routes)
+	return len(s.Sets) + len(s.Elements) + len(s.Guards) + len(s.Links) + len(s.Addrs) + len(s.Sysctls) + len(s.Neighs) + len(s.FDB) + len(s.Chains) + len(s.Jumps) + len(s.Routes)
 }
 
 // Clone returns a copy that shares nothing that can change.
 func (s State) Clone() State {
 	return State{
+		Sets: maps.Clone(s.Sets), Elements: maps.Clone(s.Elements), Guards: maps.Clone(s.Guards),
 		Links: maps.Clone(s.Links), Addrs: maps.Clone(s.Addrs), Sysctls: maps.Clone(s.Sysctls), Neighs: maps.Clone(s.Neighs),
 		FDB: maps.Clone(s.FDB), Chains: maps.Clone(s.Chains), Jumps: maps.Clone(s.Jumps), Routes: maps.Clone(s.Routes),
 	}
@@ -215,6 +248,9 @@ func (s State) Clone() State {
 // Replace takes every row within scope out of s and puts the rows of observed
 // in: how a partial observation updates the last full one.
 func (s *State) Replace(scope Scope, observed State) {
+	drop(s.Sets, scope)
+	drop(s.Elements, scope)
+	drop(s.Guards, scope)
 	drop(s.Links, scope)
 	drop(s.Addrs, scope)
 	drop(s.Sysctls, scope)
@@ -223,6 +259,9 @@ func (s *State) Replace(scope Scope, observed State) {
 	drop(s.Chains, scope)
 	drop(s.Jumps, scope)
 	drop(s.Routes, scope)
+	merge(&s.Sets, observed.Sets)
+	merge(&s.Elements, observed.Elements)
+	merge(&s.Guards, observed.Guards)
 	merge(&s.Links, observed.Links)
 	merge(&s.Addrs, observed.Addrs)
 	merge(&s.Sysctls, observed.Sysctls)
@@ -252,6 +291,9 @@ func merge[K comparable, V any](dst *map[K]V, src map[K]V) {
 // they are sorted by key.
 func (s State) Rows() []Row {
 	rows := make([]Row, 0, s.Len())
+	rows = appendRows(rows, s.Sets, compareSet)
+	rows = appendRows(rows, s.Elements, compareElement)
+	rows = appendRows(rows, s.Guards, compareGuard)
 	rows = appendRows(rows, s.Chains, compareChain)
 	rows = appendRows(rows, s.Jumps, compareJump)
 	rows = appendRows(rows, s.Links, compareLink)
@@ -308,6 +350,19 @@ func linkRank(l Link) int {
 	}
 	return 5
 }
+
+func compareSetKey(a, b SetKey) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Family, b.Family))
+}
+
+func compareSet(a, b Set) int { return compareSetKey(a.SetKey, b.SetKey) }
+
+func compareElement(a, b Element) int {
+	return cmp.Or(compareSetKey(a.Set, b.Set), cmp.Compare(a.VNI, b.VNI), cmp.Compare(a.Link, b.Link),
+		slices.Compare(a.MAC[:], b.MAC[:]), a.Addr.Compare(b.Addr))
+}
+
+func compareGuard(a, b Guard) int { return cmp.Compare(a.In, b.In) }
 
 func compareLink(a, b Link) int {
 	return cmp.Or(cmp.Compare(linkRank(a), linkRank(b)), cmp.Compare(a.NS, b.NS), cmp.Compare(a.Name, b.Name))

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -132,15 +133,24 @@ const (
 	nftGenProcess    = 2 // NFTA_GEN_PROC_PID
 )
 
-// firewallEvent adds the firewall to scope, unless the change was made by an
-// iptables process that we started.
+// firewallEvent adds the firewall to scope, unless the change was made by us or by
+// an iptables process that we started. The messages ahead of the one that ends a
+// change tell what has changed: only they say whether it is in a table of ours.
 func (m *Monitor) firewallEvent(e event, scope dataplane.Scope) {
-	const sizeofNfgenmsg = 4
-	if e.typ != nftNewGeneration || len(e.body) < sizeofNfgenmsg {
+	if e.port == m.kernel.nft.conn.port || len(e.body) < nl.SizeofNfgenmsg {
+		return
+	}
+	list := attrs(e.body[nl.SizeofNfgenmsg:])
+	if e.typ != nftNewGeneration {
+		for _, in := range nftTables {
+			if e.body[0] == nfFamily(in) && textOf(list, unix.NFTA_TABLE_NAME) == dataplane.NFTableName {
+				scope.Add(dataplane.Host, dataplane.NFTables)
+			}
+		}
 		return
 	}
 	own := false
-	for _, a := range attrs(e.body[sizeofNfgenmsg:]) {
+	for _, a := range list {
 		if a.Attr.Type == nftGenProcess && len(a.Value) >= 4 {
 			// In network byte order, unlike rtnetlink.
 			own = m.kernel.firewall.started(int(binary.BigEndian.Uint32(a.Value)))

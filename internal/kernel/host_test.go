@@ -29,9 +29,9 @@ var namespaces atomic.Int32
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	for _, tool := range []string{"ip", "bridge", "iptables", "ip6tables"} {
+	for _, tool := range []string{"ip", "bridge", "iptables", "ip6tables", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("%s is missing: install iproute2 and iptables", tool)
+			t.Fatalf("%s is missing: install iproute2, iptables and nftables", tool)
 		}
 	}
 	enterNew(t)
@@ -137,6 +137,10 @@ func (h *host) Set(t testing.TB, r dataplane.Row) {
 		h.do(t, fmt.Sprintf("bridge fdb add %s dev %s dst %s self permanent", r.MAC, r.Link, r.Dst))
 	case dataplane.Chain:
 		h.setChain(t, r)
+	case dataplane.Element:
+		h.do(t, "nft add "+element(r.ElementKey))
+	case dataplane.Guard:
+		h.setGuard(t, r)
 	case dataplane.Route:
 		h.setRoute(t, r, "79")
 	default:
@@ -174,6 +178,42 @@ func (h *host) setLink(t testing.TB, r dataplane.Link) {
 	h.do(t, ip(r.NS)+"link set dev "+r.Name+master)
 	if r.Alias != "" {
 		h.do(t, ip(r.NS)+"link set dev "+r.Name+" alias "+r.Alias)
+	}
+}
+
+// element is the words of nft(8) for an element.
+func element(k dataplane.ElementKey) string {
+	at := k.Set.String() + " "
+	return strings.Replace(k.String(), strings.Replace(at, "set", "element", 1), strings.Replace(at, "set", "element", 1)+"{ ", 1) + " }"
+}
+
+// setGuard makes chains and rules without our comments.
+func (h *host) setGuard(t testing.TB, r dataplane.Guard) {
+	t.Helper()
+	h.removeGuard(t, r.GuardKey)
+	h.do(t, "nft add table "+r.In.String())
+	var rules []string
+	chain := ""
+	for line := range strings.SplitSeq(r.Rules, "\n") {
+		if dataplane.IsChainLine(line) {
+			chain = strings.Fields(line)[1]
+			h.do(t, "nft add chain "+r.In.String()+" "+strings.TrimPrefix(line, "chain "))
+			continue
+		}
+		rules = append(rules, chain+" "+line)
+	}
+	for _, rule := range rules {
+		h.do(t, "nft add rule "+r.In.String()+" "+rule)
+	}
+}
+
+func (h *host) removeGuard(t testing.TB, k dataplane.GuardKey) {
+	t.Helper()
+	h.do(t, "nft flush table "+k.In.String())
+	for line := range strings.Lines(h.do(t, "nft list table "+k.In.String())) {
+		if name, ok := strings.CutPrefix(line, "\tchain "); ok {
+			h.do(t, "nft delete chain "+k.In.String()+" "+strings.Fields(name)[0])
+		}
 	}
 }
 
@@ -230,6 +270,12 @@ func (h *host) Remove(t testing.TB, k dataplane.Key) {
 	case dataplane.ChainKey:
 		h.do(t, iptables(k.Family, k.FirewallOf)+"-F "+k.Name)
 		h.do(t, iptables(k.Family, k.FirewallOf)+"-X "+k.Name)
+	case dataplane.SetKey:
+		h.do(t, "nft delete "+k.String())
+	case dataplane.ElementKey:
+		h.do(t, "nft delete "+element(k))
+	case dataplane.GuardKey:
+		h.removeGuard(t, k)
 	case dataplane.JumpKey:
 		h.do(t, iptables(k.Family, k.FirewallOf)+"-D "+k.From+" -m comment --comment ovl:jump -j "+k.To)
 	default:

@@ -27,6 +27,8 @@ type Linux struct {
 	mu       sync.Mutex
 	host     *space
 	firewall *firewall
+	nft      *nft
+	noGuard  [2]bool // by NFTable: this kernel cannot have it
 	// kinds holds the kinds of the host's links of ours by index, as last read.
 	kinds atomic.Pointer[map[int32]dataplane.LinkKind]
 }
@@ -52,8 +54,21 @@ func New(cfg Config) (*Linux, error) {
 		_ = f.Close()
 		return nil, err
 	}
+	n, err := openNFT()
+	if err != nil {
+		_ = f.Close()
+		c.close()
+		return nil, err
+	}
+	l := &Linux{log: cfg.Log, firewall: fw, nft: n, host: &space{ns: dataplane.Host, conn: c, file: f, index: map[string]int32{}}}
+	for _, in := range nftTables {
+		if err := n.able(in); err != nil {
+			l.noGuard[in] = true
+			cfg.Log.Warn("nf_tables of this kernel lacks something", "table", in, "err", err)
+		}
+	}
 	cfg.Log.Debug("kernel opened", "firewall", fw.String())
-	return &Linux{log: cfg.Log, firewall: fw, host: &space{ns: dataplane.Host, conn: c, file: f, index: map[string]int32{}}}, nil
+	return l, nil
 }
 
 // Close releases what New opened. What was written to the kernel stays.
@@ -61,6 +76,7 @@ func (l *Linux) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.host.conn.close()
+	l.nft.conn.close()
 	return l.host.file.Close()
 }
 
@@ -80,6 +96,12 @@ func (l *Linux) Apply(ctx context.Context, op dataplane.Op) error {
 
 func (l *Linux) apply(ctx context.Context, op dataplane.Op) error {
 	switch r := op.Row.(type) {
+	case dataplane.Set:
+		return l.nft.applySet(op.Verb, r)
+	case dataplane.Element:
+		return l.nft.applyElement(op.Verb, r)
+	case dataplane.Guard:
+		return l.nft.applyGuard(op.Verb, r)
 	case dataplane.Chain:
 		return l.firewall.applyChain(ctx, op.Verb, r)
 	case dataplane.Jump:
@@ -185,6 +207,9 @@ func (l *Linux) kindOf(index int32) (dataplane.LinkKind, bool) {
 // merge puts the rows of one namespace, which share no key with those of
 // another, into the state.
 func merge(into *dataplane.State, rows dataplane.State) {
+	put(&into.Sets, rows.Sets)
+	put(&into.Elements, rows.Elements)
+	put(&into.Guards, rows.Guards)
 	put(&into.Links, rows.Links)
 	put(&into.Addrs, rows.Addrs)
 	put(&into.Sysctls, rows.Sysctls)

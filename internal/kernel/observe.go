@@ -64,6 +64,7 @@ func (o *observation) read(ctx context.Context) error {
 	}
 	if facts != nil {
 		o.facts = facts.facts(o.links, o.linux.firewall.dockerUser)
+		o.facts.NoGuard = o.linux.noGuard
 	}
 	return nil
 }
@@ -72,6 +73,11 @@ func (o *observation) read(ctx context.Context) error {
 func (o *observation) readHostOnly(ctx context.Context) error {
 	if o.tables.Has(dataplane.TableSysctl) {
 		if err := o.readSysctls(); err != nil {
+			return err
+		}
+	}
+	if o.tables&dataplane.NFTables != 0 {
+		if err := o.linux.nft.observe(o.linux.noGuard, o.tables, &o.state); err != nil {
 			return err
 		}
 	}

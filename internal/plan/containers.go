@@ -64,6 +64,7 @@ func (p *planner) misfit(n network, known bool, itf cluster.Interface) string {
 // veth emits both ends of an interface.
 func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface) {
 	host := HostLink(att.ID, itf.Name)
+	p.sources(host, itf)
 	alias := Alias(n.Name, att.ID)
 	p.add(
 		dataplane.Link{

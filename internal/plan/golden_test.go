@@ -25,6 +25,7 @@ type facts struct {
 	Port     uint16
 	Underlay plan.Underlay
 	Docker   [2]bool
+	NoGuard  [2]bool
 	Networks []cluster.Network
 	Hosts    []struct {
 		Name     string
@@ -64,7 +65,7 @@ func (f facts) inputs() (*cluster.Snapshot, plan.Local) {
 	for _, l := range f.Leases {
 		leases = append(leases, cluster.Lease{Network: l.Network, Host: hostID(l.Host), Prefix: l.Prefix})
 	}
-	local := plan.Local{ID: hostID(f.Self), Underlay: f.Underlay, Port: f.Port, DockerUser: f.Docker, Attachments: f.Attachments}
+	local := plan.Local{ID: hostID(f.Self), Underlay: f.Underlay, Port: f.Port, DockerUser: f.Docker, NoGuard: f.NoGuard, Attachments: f.Attachments}
 	for _, h := range f.Held {
 		local.Held = append(local.Held, cluster.Lease{Network: h.Network, Host: local.ID, Prefix: h.Prefix})
 	}

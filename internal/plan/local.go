@@ -22,6 +22,7 @@ type Local struct {
 	Held        []cluster.Lease
 	Attachments []cluster.Attachment
 	DockerUser  [2]bool // the filter table has a chain DOCKER-USER: IPv4, IPv6
+	NoGuard     [2]bool // what the kernel lacks, by [dataplane.NFTable]
 }
 
 // Underlay is the interface that carries the tunnel.
@@ -68,7 +69,7 @@ func HostLink(id, ifname string) string {
 }
 
 // Concerns returns a predicate that is true of the rows that belong to one
-// attachment alone: both ends of its veths and all within its namespace; and of
+// attachment alone: both ends of its veths, what they may send as, and all within its namespace; and of
 // those without which its published ports lead nowhere.
 func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 	links := map[string]bool{}
@@ -85,6 +86,8 @@ func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 			if k.NS == dataplane.Host {
 				return links[k.Name]
 			}
+		case dataplane.ElementKey:
+			return k.Link != "" && links[k.Link]
 		case dataplane.ChainKey:
 			return chains[k.Name] && k.FirewallOf == "nat"
 		case dataplane.JumpKey:

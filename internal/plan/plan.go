@@ -20,6 +20,7 @@ func Plan(s *cluster.Snapshot, l Local) Result {
 		drivers[n.Driver](p, n)
 	}
 	p.containers(nets)
+	p.guards(nets)
 	p.firewall(nets)
 	p.shut(nets)
 	p.sysctls(nets)

@@ -205,6 +205,14 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 		}
 	}
 	err := p.r.kernel.Apply(ctx, op)
+	if err == nil && key.Table() == dataplane.TableElement {
+		// Nothing else goes with an element or takes it along: it is believed,
+		// whatever else the pass does.
+		p.r.believe([]dataplane.Op{op}, dataplane.Scope{key.Namespace(): dataplane.Of(dataplane.TableElement)})
+		p.applied++
+		p.r.repaired(op, p.now())
+		return
+	}
 	p.touch(op)
 	switch key.Table() {
 	case dataplane.TableNeigh, dataplane.TableFDB, dataplane.TableRoute:
@@ -232,6 +240,10 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 func (p *pass) touch(op dataplane.Op) {
 	key := op.Row.Key()
 	ns := key.Namespace()
+	if key.Table() == dataplane.TableSet {
+		p.written.Add(ns, dataplane.NFTables) // one of another type may have had to go, and all with it
+		return
+	}
 	link, ok := op.Row.(dataplane.Link)
 	if !ok {
 		p.written.Add(ns, dataplane.Of(key.Table()))
@@ -241,7 +253,7 @@ func (p *pass) touch(op dataplane.Op) {
 		return
 	}
 	if ns == dataplane.Host {
-		p.written.Add(ns, dataplane.AllTables&^dataplane.Of(dataplane.TableChain, dataplane.TableJump))
+		p.written.Add(ns, dataplane.AllTables&^dataplane.WallTables)
 	} else {
 		p.written.Add(ns, dataplane.NSTables)
 	}

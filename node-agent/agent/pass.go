@@ -149,7 +149,7 @@ func (a *Agent) local(held []lease.Held, atts []cluster.Attachment, host *datapl
 		}
 	}
 	if host != nil {
-		l.DockerUser = host.DockerUser
+		l.DockerUser, l.NoGuard = host.DockerUser, host.NoGuard
 	}
 	return l
 }

@@ -14,8 +14,15 @@ func keepUnproven(want, have dataplane.State) dataplane.State {
 		if row.Key().Namespace() != dataplane.Host {
 			continue
 		}
-		if l, ok := row.(dataplane.Link); ok && l.Kind == dataplane.Veth {
-			continue
+		switch r := row.(type) {
+		case dataplane.Link:
+			if r.Kind == dataplane.Veth {
+				continue
+			}
+		case dataplane.Element:
+			if r.Set.Kind == dataplane.Sources {
+				continue
+			}
 		}
 		if _, ok := want.Get(row.Key()); !ok {
 			out.Add(row)

@@ -28,10 +28,13 @@ type Kernel struct {
 	Before func(dataplane.Op) error
 	// NoVLAN is a kernel without 802.1q. Set it before the first call.
 	NoVLAN bool
+	// NoGuard is what the kernel tells that it lacks; see [dataplane.HostFacts].
+	NoGuard [2]bool
 
 	mu     sync.Mutex
 	spaces map[dataplane.NS]*space
 	walls  map[wallKey]wall
+	nft    [2]nfTable // by dataplane.NFTable
 	uplink string
 }
 
@@ -135,6 +138,12 @@ func (k *Kernel) Apply(ctx context.Context, op dataplane.Op) error {
 
 func (k *Kernel) apply(op dataplane.Op) error {
 	switch r := op.Row.(type) {
+	case dataplane.Set:
+		return k.applySet(op.Verb, r)
+	case dataplane.Element:
+		return k.applyElement(op.Verb, r)
+	case dataplane.Guard:
+		return k.applyGuard(op.Verb, r)
 	case dataplane.Chain:
 		return k.applyChain(op.Verb, r)
 	case dataplane.Jump:

@@ -118,6 +118,12 @@ func (k *Kernel) Remove(key dataplane.Key) error {
 			return err
 		}
 		return w.removeChain(key.Name)
+	case dataplane.SetKey:
+		return k.applySet(dataplane.Delete, dataplane.Set{SetKey: key})
+	case dataplane.ElementKey:
+		return k.applyElement(dataplane.Delete, dataplane.Element{ElementKey: key})
+	case dataplane.GuardKey:
+		return k.applyGuard(dataplane.Delete, dataplane.Guard{GuardKey: key})
 	case dataplane.JumpKey:
 		return k.apply(dataplane.Op{Verb: dataplane.Delete, Row: dataplane.Jump{JumpKey: key}})
 	default:
@@ -134,6 +140,7 @@ func (k *Kernel) State() dataplane.State {
 	for ns, s := range k.spaces {
 		s.observe(dataplane.AllTables, &state)
 		if ns == dataplane.Host {
+			k.observeGuards(dataplane.AllTables, &state)
 			k.observeWalls(dataplane.AllTables, &state)
 		}
 	}

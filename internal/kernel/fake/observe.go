@@ -31,6 +31,7 @@ func (k *Kernel) Observe(ctx context.Context, scope dataplane.Scope) (dataplane.
 		if ns != dataplane.Host {
 			continue
 		}
+		k.observeGuards(tables, &state)
 		k.observeWalls(tables, &state)
 		if tables&dataplane.Of(dataplane.TableLink, dataplane.TableAddr, dataplane.TableRoute) != 0 {
 			facts.Host = k.hostFacts(s)
@@ -91,7 +92,7 @@ func (l *link) observe(tables dataplane.Tables, state *dataplane.State) {
 
 // hostFacts tells what is on the host that is not ours.
 func (k *Kernel) hostFacts(s *space) *dataplane.HostFacts {
-	f := &dataplane.HostFacts{DefaultLink: k.uplink}
+	f := &dataplane.HostFacts{DefaultLink: k.uplink, NoGuard: k.NoGuard}
 	for _, l := range s.links {
 		if l.ours() {
 			continue

@@ -19,6 +19,14 @@ const (
 // segment, a VXLAN device over IPv6, and macvlans on the uplink's segment.
 func world(namespaces ...dataplane.NS) dataplane.State {
 	s := dataplane.NewState(
+		set(dataplane.Members, dataplane.IPv4), set(dataplane.Members, dataplane.IPv6), set(dataplane.Networks, 0),
+		set(dataplane.Sources, dataplane.IPv4), set(dataplane.Sources, dataplane.IPv6),
+		dataplane.Member(ip("192.0.2.2")), dataplane.Member(ip("192.0.2.3")), dataplane.Member(ip("2001:db8::9")), dataplane.OnHost(5), dataplane.OnHost(1<<24-1),
+		dataplane.NewGuard(dataplane.NFInet, "chain begin { type filter hook prerouting priority -310; }", "udp dport 4789 goto tunnel",
+			"chain tunnel", "meta nfproto ipv4 ip saddr @members_ipv4 accept", "@th,96,24 != @networks accept", "counter drop"),
+		dataplane.NewGuard(dataplane.NFBridge, "chain begin { type filter hook prerouting priority -300; }", `meta iifname != "ove*" accept`,
+			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 accept", "ether type ip6 goto six", "counter drop",
+			"chain six", "meta iifname . ether saddr . ip6 saddr @sources_ipv6 accept", "ip6 saddr :: icmpv6 type 135 accept", "counter drop"),
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-FORWARD"},
 			"-i ovb5 -o ovx5 -j ACCEPT", "-d 10.64.0.0/16 -i ovb5 -j REJECT --reject-with icmp-net-unreachable", "-i ovb+ -j DROP"),
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "nat", Name: "OVL-POSTROUTING"},
@@ -85,7 +93,12 @@ func container(ns dataplane.NS, i byte) []dataplane.Row {
 		route(ns, "0.0.0.0/0", "eth0", "10.64.1.1", ""),
 		route(ns, "fd64:0:0:1::/64", "eth0", "", six.Addr().String()),
 		route(ns, "::/0", "eth0", "fd64:0:0:1::1", ""),
+		dataplane.Source(host, mac(0x20+i), netip.MustParsePrefix(four).Addr()), dataplane.Source(host, mac(0x20+i), six.Addr()),
 	}
+}
+
+func set(kind dataplane.SetKind, f dataplane.Family) dataplane.Set {
+	return dataplane.Set{SetKey: dataplane.SetKey{Kind: kind, Family: f}}
 }
 
 func mac(i byte) cluster.MAC { return cluster.MAC{2, 0x4a, 0, 0, 0, i} }

@@ -20,6 +20,9 @@ var dumps = []struct{ command, only string }{
 	{"ip -4 rule", ""},
 	{"iptables-save", ""},
 	{"ip6tables-save", ""},
+	// Each element of a set on a line of its own: their order says nothing.
+	{"nft -s list ruleset inet | tr '{},' '\\n'", ""},
+	{"nft -s list ruleset bridge | tr '{},' '\\n'", ""},
 }
 
 // volatile is what differs from one moment to the next though nothing was

@@ -1,0 +1,104 @@
+package fake
+
+import (
+	"strings"
+	"syscall"
+
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// nfTable is one of our tables of nf_tables: sets with their elements, and rules.
+type nfTable struct {
+	sets  map[dataplane.SetKey]map[dataplane.ElementKey]struct{}
+	guard *dataplane.Guard
+}
+
+func (k *Kernel) applySet(verb dataplane.Verb, r dataplane.Set) error {
+	t := &k.nft[r.In()]
+	if verb != dataplane.Delete {
+		if _, ok := t.sets[r.SetKey]; !ok {
+			if t.sets == nil {
+				t.sets = map[dataplane.SetKey]map[dataplane.ElementKey]struct{}{}
+			}
+			t.sets[r.SetKey] = map[dataplane.ElementKey]struct{}{}
+		}
+		return nil
+	}
+	if t.uses(r.SetKey) {
+		return syscall.EBUSY
+	}
+	delete(t.sets, r.SetKey)
+	return nil
+}
+
+// uses reports whether a rule looks into a set.
+func (t *nfTable) uses(set dataplane.SetKey) bool {
+	if t.guard != nil {
+		for w := range strings.FieldsSeq(t.guard.Rules) {
+			if w == "@"+set.Name() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (k *Kernel) applyElement(verb dataplane.Verb, r dataplane.Element) error {
+	elements, ok := k.nft[r.Set.In()].sets[r.Set]
+	switch {
+	case verb == dataplane.Delete:
+		delete(elements, r.ElementKey)
+		return nil
+	case !ok:
+		return syscall.ENOENT
+	case r.Set.Kind != dataplane.Networks && dataplane.FamilyOf(r.Addr) != r.Set.Family:
+		return syscall.EINVAL
+	case r.Set.Kind == dataplane.Sources && (r.Link == "" || len(r.Link) > 15):
+		return syscall.EINVAL
+	}
+	elements[r.ElementKey] = struct{}{}
+	return nil
+}
+
+func (k *Kernel) applyGuard(verb dataplane.Verb, r dataplane.Guard) error {
+	t := &k.nft[r.In]
+	if verb == dataplane.Delete {
+		t.guard = nil
+		return nil
+	}
+	for w := range strings.FieldsSeq(r.Rules) {
+		if name, ok := strings.CutPrefix(w, "@"); ok && !strings.Contains(name, ",") && !t.has(name) {
+			return syscall.ENOENT
+		}
+	}
+	t.guard = &r
+	return nil
+}
+
+func (t *nfTable) has(name string) bool {
+	for set := range t.sets {
+		if set.Name() == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *Kernel) observeGuards(tables dataplane.Tables, state *dataplane.State) {
+	for i := range k.nft {
+		t := &k.nft[i]
+		for set, elements := range t.sets {
+			if tables.Has(dataplane.TableSet) {
+				state.Add(dataplane.Set{SetKey: set})
+			}
+			if tables.Has(dataplane.TableElement) {
+				for e := range elements {
+					state.Add(dataplane.Element{ElementKey: e})
+				}
+			}
+		}
+		if t.guard != nil && tables.Has(dataplane.TableGuard) {
+			state.Add(*t.guard)
+		}
+	}
+}

@@ -1,0 +1,259 @@
+package kernel
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Rules are written as nft(8) writes them, and compiled here: as much of its
+// language as our guards need. A rule is a list of matches, perhaps "counter", and a
+// verdict. A match is a field, or several joined by ".", then perhaps "!=", then a
+// value or the name of a set. As with nft(8), a match that begins with a field of the
+// transport header asks for its protocol first; of the headers before that one none
+// does.
+
+// nftField is where the value of a field comes from.
+type nftField struct {
+	meta         uint32 // NFT_META_*, if base is noPayload
+	base         int32  // NFT_PAYLOAD_*
+	offset, size uint32 // bytes
+	within       string // protocol whose header it is in, where a match asks for it
+}
+
+const noPayload = -1
+
+// nftFields are the fields by name. The header of ICMPv6 and those in front of its
+// addresses: RFC 4443, RFC 4861; of ARP: RFC 826.
+var nftFields = map[string]nftField{
+	"meta iifname":    {unix.NFT_META_IIFNAME, noPayload, 0, unix.IFNAMSIZ, ""},
+	"meta l4proto":    {unix.NFT_META_L4PROTO, noPayload, 0, 1, ""},
+	"meta nfproto":    {unix.NFT_META_NFPROTO, noPayload, 0, 1, ""},
+	"ether saddr":     {0, unix.NFT_PAYLOAD_LL_HEADER, 6, 6, ""},
+	"ether type":      {0, unix.NFT_PAYLOAD_LL_HEADER, 12, 2, ""},
+	"ip saddr":        {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4, ""},
+	"ip6 saddr":       {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 16, ""},
+	"arp saddr ether": {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 6, ""},
+	"arp saddr ip":    {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 14, 4, ""},
+	"arp daddr ip":    {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 24, 4, ""},
+	"udp dport":       {0, unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, "udp"},
+	"icmpv6 type":     {0, unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, "icmpv6"},
+	"icmpv6 taddr":    {0, unix.NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, "icmpv6"},
+}
+
+// nftWords are the values that have names.
+var nftWords = map[string]string{
+	"meta l4proto tcp": "06", "meta l4proto udp": "11", "meta l4proto icmpv6": "3a", "meta nfproto ipv4": "02", "meta nfproto ipv6": "0a",
+	"ether type ip": "0800", "ether type arp": "0806", "ether type ip6": "86dd",
+}
+
+// nfDrop and nfAccept are verdicts of netfilter (include/uapi/linux/netfilter.h).
+const (
+	nfDrop   = 0
+	nfAccept = 1
+)
+
+// compiler reads a rule word by word.
+type compiler struct {
+	words []string
+	out   *nl.RtAttr // NFTA_RULE_EXPRESSIONS
+}
+
+// compile returns the expressions of a rule.
+func compile(rule string) (*nl.RtAttr, error) {
+	c := compiler{strings.Fields(rule), nl.NewRtAttr(unix.NFTA_RULE_EXPRESSIONS, nil)}
+	for len(c.words) > 0 {
+		if err := c.statement(); err != nil {
+			return nil, refusal(fmt.Sprintf("rule %q: %v", clip(rule), err))
+		}
+	}
+	return c.out, nil
+}
+
+// next takes the next word; "" at the end.
+func (c *compiler) next() string {
+	if len(c.words) == 0 {
+		return ""
+	}
+	w := c.words[0]
+	c.words = c.words[1:]
+	return w
+}
+
+// accept takes the next word if it is w.
+func (c *compiler) accept(w string) bool {
+	if len(c.words) == 0 || c.words[0] != w {
+		return false
+	}
+	c.words = c.words[1:]
+	return true
+}
+
+func (c *compiler) statement() error {
+	switch {
+	case c.accept("counter"):
+		c.expression("counter")
+	case c.accept("accept"):
+		c.verdict(nfAccept, "")
+	case c.accept("drop"):
+		c.verdict(nfDrop, "")
+	case c.accept("goto"):
+		c.verdict(unix.NFT_GOTO, c.next())
+	default:
+		return c.match()
+	}
+	return nil
+}
+
+// expression appends an expression of that name and returns its attributes.
+func (c *compiler) expression(name string) *nl.RtAttr {
+	e := c.out.AddRtAttr(unix.NFTA_LIST_ELEM, nil)
+	e.AddRtAttr(unix.NFTA_EXPR_NAME, nl.ZeroTerminated(name))
+	return e.AddRtAttr(unix.NFTA_EXPR_DATA, nil)
+}
+
+func (c *compiler) verdict(code int32, chain string) {
+	e := c.expression("immediate")
+	e.AddRtAttr(unix.NFTA_IMMEDIATE_DREG, be32(unix.NFT_REG_VERDICT))
+	v := e.AddRtAttr(unix.NFTA_IMMEDIATE_DATA, nil).AddRtAttr(unix.NFTA_DATA_VERDICT, nil)
+	v.AddRtAttr(unix.NFTA_VERDICT_CODE, be32(uint32(code)))
+	if chain != "" {
+		v.AddRtAttr(unix.NFTA_VERDICT_CHAIN, nl.ZeroTerminated(chain))
+	}
+}
+
+// match loads fields into registers one behind the other and compares them. What
+// a packet is too short for does not match, whatever follows.
+func (c *compiler) match() error {
+	name, f, err := c.field()
+	if err != nil {
+		return err
+	}
+	if f.within != "" {
+		rest := c.words
+		c.words = []string{"meta", "l4proto", f.within}
+		err := c.match()
+		if c.words = rest; err != nil {
+			return err
+		}
+	}
+	register := uint32(unix.NFT_REG32_00)
+	c.load(f, register)
+	for c.accept(".") {
+		register += padded(int(f.size)) / 4
+		if name, f, err = c.field(); err != nil {
+			return err
+		}
+		c.load(f, register)
+	}
+	differs := c.accept("!=")
+	value := c.next()
+	if set, ok := strings.CutPrefix(value, "@"); ok {
+		c.lookup(set, differs)
+		return nil
+	}
+	if register != unix.NFT_REG32_00 {
+		return fmt.Errorf("%q is no set", value)
+	}
+	want, err := constant(name, value, f.size)
+	if err != nil {
+		return err
+	}
+	op := uint32(unix.NFT_CMP_EQ)
+	if differs {
+		op = unix.NFT_CMP_NEQ
+	}
+	e := c.expression("cmp")
+	e.AddRtAttr(unix.NFTA_CMP_SREG, be32(unix.NFT_REG32_00))
+	e.AddRtAttr(unix.NFTA_CMP_OP, be32(op))
+	e.AddRtAttr(unix.NFTA_CMP_DATA, nil).AddRtAttr(unix.NFTA_DATA_VALUE, want)
+	return nil
+}
+
+func (c *compiler) lookup(set string, differs bool) {
+	e := c.expression("lookup")
+	e.AddRtAttr(unix.NFTA_LOOKUP_SET, nl.ZeroTerminated(set))
+	e.AddRtAttr(unix.NFTA_LOOKUP_SREG, be32(unix.NFT_REG32_00))
+	if differs {
+		e.AddRtAttr(unix.NFTA_LOOKUP_FLAGS, be32(unix.NFT_LOOKUP_F_INV))
+	}
+}
+
+// field takes the name of a field, of one to three words.
+func (c *compiler) field() (string, nftField, error) {
+	if len(c.words) > 0 && strings.HasPrefix(c.words[0], "@") {
+		f, err := rawField(c.words[0])
+		return c.next(), f, err
+	}
+	for n := min(3, len(c.words)); n > 0; n-- {
+		name := strings.Join(c.words[:n], " ")
+		if f, ok := nftFields[name]; ok {
+			c.words = c.words[n:]
+			return name, f, nil
+		}
+	}
+	return "", nftField{}, fmt.Errorf("%q is no field", strings.Join(c.words[:min(2, len(c.words))], " "))
+}
+
+// rawField is a field by its place: @nh,0,48 is the first 48 bits of the network
+// header, @th,… of the transport header.
+func rawField(word string) (nftField, error) {
+	parts := strings.Split(word, ",")
+	bases := map[string]int32{"@nh": unix.NFT_PAYLOAD_NETWORK_HEADER, "@th": unix.NFT_PAYLOAD_TRANSPORT_HEADER}
+	base, ok := bases[parts[0]]
+	if ok && len(parts) == 3 {
+		offset, errOffset := strconv.ParseUint(parts[1], 10, 11)
+		size, errSize := strconv.ParseUint(parts[2], 10, 8)
+		if errOffset == nil && errSize == nil && size > 0 && offset%8 == 0 && size%8 == 0 && size <= 128 {
+			return nftField{base: base, offset: uint32(offset / 8), size: uint32(size / 8)}, nil
+		}
+	}
+	return nftField{}, fmt.Errorf("%q is no field", word)
+}
+
+func (c *compiler) load(f nftField, register uint32) {
+	if f.base == noPayload {
+		e := c.expression("meta")
+		e.AddRtAttr(unix.NFTA_META_KEY, be32(f.meta))
+		e.AddRtAttr(unix.NFTA_META_DREG, be32(register))
+		return
+	}
+	e := c.expression("payload")
+	e.AddRtAttr(unix.NFTA_PAYLOAD_DREG, be32(register))
+	e.AddRtAttr(unix.NFTA_PAYLOAD_BASE, be32(uint32(f.base)))
+	e.AddRtAttr(unix.NFTA_PAYLOAD_OFFSET, be32(f.offset))
+	e.AddRtAttr(unix.NFTA_PAYLOAD_LEN, be32(f.size))
+}
+
+// constant returns the bytes of a value. The name of a link may end in a star:
+// then only what stands before it is compared.
+func constant(field, value string, size uint32) ([]byte, error) {
+	if word, ok := nftWords[field+" "+value]; ok {
+		return hex.DecodeString(word)
+	}
+	if field == "meta iifname" {
+		name := strings.Trim(value, `"`)
+		if prefix, ok := strings.CutSuffix(name, "*"); ok && prefix != "" && len(prefix) < unix.IFNAMSIZ {
+			return []byte(prefix), nil
+		}
+		return nil, fmt.Errorf("%s is no beginning of a link's name", value)
+	}
+	if digits, ok := strings.CutPrefix(value, "0x"); ok {
+		if b, err := hex.DecodeString(digits); err == nil && len(b) == int(size) {
+			return b, nil
+		}
+	}
+	if a, err := netip.ParseAddr(value); err == nil && a.BitLen() == int(size)*8 {
+		return a.AsSlice(), nil
+	}
+	if n, err := strconv.ParseUint(value, 10, int(size)*8); err == nil && size <= 2 {
+		b := nl.BEUint32Attr(uint32(n))
+		return b[4-size:], nil
+	}
+	return nil, fmt.Errorf("%q is no value of %s", value, field)
+}

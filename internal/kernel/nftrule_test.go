@@ -1,0 +1,77 @@
+package kernel
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// TestRulesThatAreNone: what compile does not know it refuses, it never leaves a
+// part of a rule out.
+func TestRulesThatAreNone(t *testing.T) {
+	for rule, want := range map[string]string{
+		"tcp dport 80 drop":                            `"tcp dport" is no field`,
+		"udp dport":                                    `"" is no value of udp dport`,
+		"udp dport 65536 drop":                         `"65536" is no value of udp dport`,
+		"meta l4proto sctp drop":                       `"sctp" is no value of meta l4proto`,
+		`meta iifname "*" drop`:                        `"*" is no beginning of a link's name`,
+		"ip saddr ::1 drop":                            `"::1" is no value of ip saddr`,
+		"meta iifname . ip saddr 10.0.0.1 drop":        `"10.0.0.1" is no set`,
+		"@nh,4,8 0x00 drop":                            `"@nh,4,8" is no field`,
+		"@ll,0,48 0x00 drop":                           `"@ll,0,48" is no field`,
+		"@th,0,32 0x00 drop":                           `"0x00" is no value of @th,0,32`,
+		"ip6 saddr != 0xzz drop":                       `"0xzz" is no value of ip6 saddr`,
+		"counter reject":                               `"reject" is no field`,
+		strings.Repeat("counter ", 20) + "meta mark 1": `"meta mark" is no field`,
+	} {
+		_, err := compile(rule)
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("compile %q: %v; want %s", rule, err, want)
+		}
+	}
+}
+
+// FuzzCompile: rules are our own, but compile must not trust that.
+func FuzzCompile(f *testing.F) {
+	for _, rule := range []string{
+		"udp dport 4789 goto tunnel", "@th,96,24 != @networks accept", "counter drop", "ip6 saddr != :: accept",
+		"@nh,0,48 0x000108000604 meta iifname . ether saddr . arp saddr ip @sources_ipv4 accept",
+	} {
+		f.Add(rule)
+	}
+	f.Fuzz(func(t *testing.T, rule string) {
+		if e, err := compile(rule); err == nil && e == nil {
+			t.Error("neither expressions nor an error")
+		}
+	})
+}
+
+// FuzzElement: what a hand puts into a set of ours comes back as something that
+// can be deleted again, or not at all.
+func FuzzElement(f *testing.F) {
+	for _, e := range []dataplane.Element{
+		dataplane.Member(netip.MustParseAddr("192.0.2.1")), dataplane.Member(netip.MustParseAddr("2001:db8::1")), dataplane.OnHost(5),
+		dataplane.Source("ove0", cluster.MAC{2}, netip.MustParseAddr("10.64.1.2")), dataplane.Source("ove0123456789ab", cluster.MAC{2}, netip.MustParseAddr("::")),
+	} {
+		f.Add(uint8(e.Set.Kind), uint8(e.Set.Family), elementKey(e.ElementKey))
+	}
+	f.Fuzz(func(t *testing.T, kind, family uint8, key []byte) {
+		set := setKeys[int(kind^family)%len(setKeys)]
+		for _, k := range setKeys {
+			if uint8(k.Kind) == kind && uint8(k.Family) == family {
+				set = k
+			}
+		}
+		e, ok := elementOf(set, key)
+		if !ok {
+			return
+		}
+		if back := elementKey(e.ElementKey); !bytes.Equal(back, key) {
+			t.Errorf("%s: %x came back as %x", e, key, back)
+		}
+	})
+}

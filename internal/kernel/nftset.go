@@ -1,0 +1,248 @@
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// setKeys are all sets that there can be.
+var setKeys = []dataplane.SetKey{
+	{Kind: dataplane.Members, Family: dataplane.IPv4},
+	{Kind: dataplane.Members, Family: dataplane.IPv6},
+	{Kind: dataplane.Networks},
+	{Kind: dataplane.Sources, Family: dataplane.IPv4},
+	{Kind: dataplane.Sources, Family: dataplane.IPv6},
+}
+
+// The numbers by which nft(8) knows the types of what a set holds (enum datatypes
+// in nftables' include/datatype.h), six bits each where there are several. The kernel
+// only keeps them.
+const (
+	nftInteger   = 4
+	nftIPv4      = 7
+	nftIPv6      = 8
+	nftEtherAddr = 9
+	nftIfname    = 41
+)
+
+// A VNI on the wire: its length, and where it begins behind the start of the UDP
+// header (RFC 7348 section 5).
+const (
+	vniLen    = 3
+	vniOffset = 8 + 4
+)
+
+// keyType returns the type of a set's elements and their length in bytes. Each
+// part of an element that has several is padded to a whole register.
+func keyType(k dataplane.SetKey) (typ, size uint32) {
+	typ, size = nftIPv4, 4
+	if k.Family == dataplane.IPv6 {
+		typ, size = nftIPv6, 16
+	}
+	switch k.Kind {
+	case dataplane.Networks:
+		return nftInteger, vniLen
+	case dataplane.Sources:
+		return nftIfname<<12 | nftEtherAddr<<6 | typ, unix.IFNAMSIZ + padded(len(cluster.MAC{})) + size
+	default:
+		return typ, size
+	}
+}
+
+// padded rounds a length up to whole registers.
+func padded(n int) uint32 { return uint32(n+3) &^ 3 }
+
+// foundSet is a set in one of our tables; ours only if it is as we make it.
+type foundSet struct {
+	name string
+	key  dataplane.SetKey
+	ours bool
+}
+
+// sets lists the sets in a table; none if the table is not there.
+func (n *nft) sets(in dataplane.NFTable) (found []foundSet, err error) {
+	err = n.list(unix.NFT_MSG_GETSET, in, func(list []syscall.NetlinkRouteAttr) {
+		s := foundSet{name: textOf(list, unix.NFTA_SET_NAME)}
+		for _, k := range setKeys {
+			typ, size := keyType(k)
+			if k.In() == in && k.Name() == s.name && fromBE32(valueOf(list, unix.NFTA_SET_KEY_TYPE)) == typ &&
+				fromBE32(valueOf(list, unix.NFTA_SET_KEY_LEN)) == size && fromBE32(valueOf(list, unix.NFTA_SET_FLAGS)) == 0 {
+				s.key, s.ours = k, true
+			}
+		}
+		found = append(found, s)
+	})
+	return found, err
+}
+
+func (n *nft) applySet(verb dataplane.Verb, r dataplane.Set) error {
+	in := r.In()
+	found, err := n.sets(in)
+	if err != nil {
+		return err
+	}
+	if verb == dataplane.Delete {
+		return n.deleteSet(r, found)
+	}
+	var messages []*nl.NetlinkRequest
+	for _, s := range found {
+		switch {
+		case s.name == r.Name() && s.ours:
+			return nil
+		case s.name == r.Name():
+			// Somebody has made it otherwise. All that is in the table is ours, so
+			// that all of it can be made anew.
+			messages = append(messages, nftMessage(unix.NFT_MSG_DELTABLE, 0, in))
+		}
+	}
+	return n.transact(append(messages, makes(unix.NFT_MSG_NEWTABLE, in), newSet(r.SetKey, 1))...)
+}
+
+// newSet makes a set; id tells it from others of the same transaction.
+func newSet(k dataplane.SetKey, id uint32) *nl.NetlinkRequest {
+	typ, size := keyType(k)
+	m := makes(unix.NFT_MSG_NEWSET, k.In())
+	add(m, unix.NFTA_SET_NAME, nl.ZeroTerminated(k.Name()))
+	add(m, unix.NFTA_SET_FLAGS, be32(0))
+	add(m, unix.NFTA_SET_KEY_TYPE, be32(typ))
+	add(m, unix.NFTA_SET_KEY_LEN, be32(size))
+	add(m, unix.NFTA_SET_ID, be32(id))
+	add(m, unix.NFTA_SET_USERDATA, setData(k))
+	return m
+}
+
+// setData returns what nft(8) wants to be told of a set by its writer, or it could
+// not list one that it can load again, and somebody keeps his whole firewall that
+// way: the elements' order of bytes (of the network) and, of a type that is only a
+// number, where in a packet such a number stands: @th,96,24 (enum
+// nftnl_udata_set_types in libnftnl's udata.h, expr_payload_build_udata in nftables'
+// src/payload.c).
+func setData(k dataplane.SetKey) []byte {
+	number := func(typ byte, v uint32) []byte { return udata(typ, nl.Uint32Attr(v)) }
+	const (
+		keyByteorder, bigEndian = 0, 2
+		keyTypeof, payload      = 3, 7
+	)
+	data := number(keyByteorder, bigEndian)
+	if k.Kind == dataplane.Networks {
+		where := slices.Concat(number(0, 0), number(1, 2), number(2, unix.NFT_PAYLOAD_TRANSPORT_HEADER+1), number(3, vniOffset*8), number(4, vniLen*8))
+		data = append(data, udata(keyTypeof, slices.Concat(number(0, payload), udata(1, where)))...)
+	}
+	return data
+}
+
+// udata is a piece of what nf_tables keeps for the writers of rules and sets: a
+// type and a length of one byte each, and the value.
+func udata(typ byte, value []byte) []byte { return append([]byte{typ, byte(len(value))}, value...) }
+
+// deleteSet deletes a set, and with the last thing in it the table.
+func (n *nft) deleteSet(r dataplane.Set, found []foundSet) error {
+	there := false
+	for _, s := range found {
+		there = there || s.name == r.Name()
+	}
+	if !there {
+		return nil
+	}
+	chains, err := n.chains(r.In())
+	if err != nil {
+		return err
+	}
+	if len(found) == 1 && len(chains) == 0 {
+		return n.deleteTable(r.In())
+	}
+	m := nftMessage(unix.NFT_MSG_DELSET, 0, r.In())
+	add(m, unix.NFTA_SET_NAME, nl.ZeroTerminated(r.Name()))
+	return unlessGone(dataplane.Delete, n.transact(m))
+}
+
+func (n *nft) deleteTable(in dataplane.NFTable) error {
+	return unlessGone(dataplane.Delete, n.transact(nftMessage(unix.NFT_MSG_DELTABLE, 0, in)))
+}
+
+// elementKey returns an element as the kernel has it, nil if it has a field that
+// does not fit its set.
+func elementKey(k dataplane.ElementKey) []byte {
+	switch {
+	case k.Set.Kind == dataplane.Networks:
+		return []byte{byte(k.VNI >> 16), byte(k.VNI >> 8), byte(k.VNI)}
+	case !k.Addr.IsValid() || k.Addr.Is4() != (k.Set.Family == dataplane.IPv4):
+		return nil
+	case k.Set.Kind == dataplane.Members:
+		return k.Addr.AsSlice()
+	case k.Link == "" || len(k.Link) >= unix.IFNAMSIZ:
+		return nil
+	}
+	key := make([]byte, unix.IFNAMSIZ, unix.IFNAMSIZ+8+16)
+	copy(key, k.Link)
+	key = append(key, k.MAC[:]...)
+	return append(append(key, 0, 0), k.Addr.AsSlice()...)
+}
+
+// elementOf is the reverse of elementKey; ok is false for what is none of a set, and
+// for what only a program that knows no names of links could have put there: it
+// matches nothing.
+func elementOf(set dataplane.SetKey, key []byte) (e dataplane.Element, ok bool) {
+	if _, size := keyType(set); len(key) != int(size) {
+		return e, false
+	}
+	whole := key
+	e.Set = set
+	switch set.Kind {
+	case dataplane.Networks:
+		e.VNI = cluster.VNI(key[0])<<16 | cluster.VNI(key[1])<<8 | cluster.VNI(key[2])
+		return e, true
+	case dataplane.Sources:
+		name, _, _ := bytes.Cut(key[:unix.IFNAMSIZ], []byte{0})
+		e.Link = string(name)
+		copy(e.MAC[:], key[unix.IFNAMSIZ:])
+		key = key[unix.IFNAMSIZ+8:]
+	default:
+	}
+	e.Addr = addr(key)
+	return e, set.Kind == dataplane.Members || bytes.Equal(elementKey(e.ElementKey), whole)
+}
+
+func (n *nft) readElements(set dataplane.SetKey, state *dataplane.State) error {
+	name := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set.Name()))
+	return n.list(unix.NFT_MSG_GETSETELEM, set.In(), func(list []syscall.NetlinkRouteAttr) {
+		for _, a := range attrs(valueOf(list, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+			e, ok := elementOf(set, nested(a.Value, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE))
+			if !ok {
+				continue
+			}
+			if state.Elements == nil {
+				state.Elements = map[dataplane.ElementKey]dataplane.Element{}
+			}
+			state.Elements[e.ElementKey] = e
+		}
+	}, name)
+}
+
+func (n *nft) applyElement(verb dataplane.Verb, r dataplane.Element) error {
+	key := elementKey(r.ElementKey)
+	if key == nil {
+		return refusal("it does not fit " + r.Set.String())
+	}
+	m := makes(unix.NFT_MSG_NEWSETELEM, r.Set.In())
+	if verb == dataplane.Delete {
+		m = nftMessage(unix.NFT_MSG_DELSETELEM, 0, r.Set.In())
+	}
+	add(m, unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(r.Set.Name()))
+	list := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nil)
+	list.AddRtAttr(unix.NFTA_LIST_ELEM, nil).AddRtAttr(unix.NFTA_SET_ELEM_KEY, nil).AddRtAttr(unix.NFTA_DATA_VALUE, key)
+	m.AddData(list)
+	err := unlessGone(verb, n.transact(m))
+	if verb != dataplane.Delete && errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}

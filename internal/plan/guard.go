@@ -1,0 +1,151 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+)
+
+// guards emits what keeps strangers out of the tunnel and what may enter a bridge
+// from its ports; [planner.sources] says who may send there as whom.
+func (p *planner) guards(nets []network) {
+	if slices.ContainsFunc(nets, func(n network) bool { return n.vxlan != "" }) && p.able(dataplane.NFInet,
+		"tunnel", "frames from hosts that are no members are not kept out of the networks") {
+		p.tunnelGuard(nets)
+	}
+	if len(nets) > 0 && p.able(dataplane.NFBridge,
+		"containers", "those on one host can take each other's addresses") {
+		p.portGuard()
+	}
+}
+
+// able reports whether the kernel can have a guard; that it cannot is a problem.
+func (p *planner) able(in dataplane.NFTable, subject, what string) bool {
+	if !p.local.NoGuard[in] {
+		return true
+	}
+	family := map[dataplane.NFTable]string{dataplane.NFInet: "inet", dataplane.NFBridge: "bridge"}[in]
+	p.fault(cluster.SeverityWarning, subject, fmt.Sprintf("%s: this kernel's nf_tables has no filter of family %s", what, family),
+		"a kernel with CONFIG_NF_TABLES_INET and CONFIG_NF_TABLES_BRIDGE has; see docs/design/guards.md")
+	return false
+}
+
+// tunnelGuard lets frames for this host's networks in from the cluster's hosts
+// alone. It is for all hosts, and not those that share a network with this one: a
+// host is in the cluster some time before its first subnet is, so that none of its
+// frames comes too early, and which networks its subnets are of is no secret to it
+// anyway. VXLAN of other programs on the same port goes by.
+func (p *planner) tunnelGuard(nets []network) {
+	family := dataplane.FamilyOf(p.local.Underlay.Addrs[0])
+	members, networks := dataplane.SetKey{Kind: dataplane.Members, Family: family}, dataplane.SetKey{Kind: dataplane.Networks}
+	p.add(dataplane.Set{SetKey: members}, dataplane.Set{SetKey: networks})
+	p.state.ReserveElements(len(p.snapshot.Hosts))
+	for i := range p.snapshot.Hosts {
+		addr, ok := p.snapshot.Hosts[i].UnderlayFor(p.local.Underlay.Addrs[:1])
+		// What a host says of itself may be anything: it lets nobody in that sends
+		// from here.
+		if ok && addr.IsGlobalUnicast() && !slices.Contains(p.local.Underlay.Addrs, addr) {
+			e := dataplane.Member(addr)
+			p.state.Elements[e.ElementKey] = e
+		}
+	}
+	for _, n := range nets {
+		if n.vxlan != "" {
+			p.add(dataplane.OnHost(n.VNI))
+		}
+	}
+	address := "ip saddr"
+	if family == dataplane.IPv6 {
+		address = "ip6 saddr"
+	}
+	p.add(dataplane.NewGuard(
+		dataplane.NFInet,
+		// After fragments are put together, before connection tracking and every
+		// rule of iptables.
+		"chain arrivals { type filter hook prerouting priority -310; }",
+		fmt.Sprintf("udp dport %d goto tunnel", p.local.Port),
+		"chain tunnel",
+		fmt.Sprintf("meta nfproto %s %s @%s accept", family, address, members.Name()),
+		"@th,96,24 != @"+networks.Name()+" accept",
+		fmt.Sprintf("meta nfproto %s counter drop", family),
+	))
+}
+
+// portGuard decides about every frame that a container sends. Each rule lets
+// something through, since what a frame is too short for matches nothing, and what
+// is left in the end is dropped: other protocols than IP, which no network carries
+// between hosts, and all that is tagged for a VLAN.
+func (p *planner) portGuard() {
+	p.add(
+		dataplane.Set{SetKey: dataplane.SetKey{Kind: dataplane.Sources, Family: dataplane.IPv4}},
+		dataplane.Set{SetKey: dataplane.SetKey{Kind: dataplane.Sources, Family: dataplane.IPv6}},
+		dataplane.NewGuard(
+			dataplane.NFBridge,
+			"chain frames { type filter hook prerouting priority -300; }",
+			`meta iifname != "`+dataplane.VethPrefix+`*" accept`,
+			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 goto packets_ipv4",
+			"ether type ip6 meta iifname . ether saddr . ip6 saddr @sources_ipv6 goto packets_ipv6",
+			"ether type arp goto claims_arp",
+			"counter drop",
+
+			"chain packets_ipv4",
+			"meta l4proto udp @th,0,32 0x00430044 counter drop", // from a DHCP server to a client
+
+			"chain packets_ipv6",
+			"meta l4proto tcp accept",
+			"meta l4proto icmpv6 goto claims_icmpv6",
+			"ip6 saddr :: counter drop",
+			"meta l4proto udp @th,0,32 0x02230222 counter drop", // DHCPv6
+			// The kernel finds what is behind extension headers, or finds nothing,
+			// as in a fragment that lacks some of them: then no protocol matches.
+			"meta l4proto != icmpv6 accept",
+			"counter drop",
+
+			"chain claims_icmpv6",
+			"icmpv6 type 134 counter drop", // router advertisement
+			"icmpv6 type 137 counter drop", // redirect
+			"icmpv6 type 136 meta iifname . ether saddr . icmpv6 taddr @sources_ipv6 accept",
+			"icmpv6 type 136 counter drop",
+			"ip6 saddr != :: accept",
+			// Who has no address yet asks whether his is free (RFC 4862), joins
+			// groups (RFC 3590, RFC 3810) and looks for routers.
+			"icmpv6 type 135 meta iifname . ether saddr . icmpv6 taddr @sources_ipv6 accept",
+			"icmpv6 type 143 accept",
+			"icmpv6 type 131 accept",
+			"icmpv6 type 133 accept",
+			"counter drop",
+
+			"chain claims_arp", // of Ethernet and IPv4 only
+			"@nh,0,48 0x000108000604 meta iifname . ether saddr . arp saddr ip @sources_ipv4"+
+				" meta iifname . arp saddr ether . arp saddr ip @sources_ipv4 accept",
+			// Whether an address is free is asked from none (RFC 5227).
+			"@nh,0,48 0x000108000604 arp saddr ip 0.0.0.0 meta iifname . ether saddr . arp daddr ip @sources_ipv4"+
+				" meta iifname . arp saddr ether . arp daddr ip @sources_ipv4 accept",
+			"counter drop",
+		),
+	)
+}
+
+// sources emits as whom a container may send at the port link: with its MAC, from
+// its addresses, and where it has IPv6 from the link-local address that the kernel
+// makes of the MAC, and from none.
+func (p *planner) sources(link string, itf cluster.Interface) {
+	if p.local.NoGuard[dataplane.NFBridge] {
+		return
+	}
+	for _, a := range itf.Addrs {
+		p.add(dataplane.Source(link, itf.MAC, a.Addr()))
+		if a.Addr().Is6() {
+			p.add(dataplane.Source(link, itf.MAC, linkLocal(itf.MAC)), dataplane.Source(link, itf.MAC, netip.IPv6Unspecified()))
+		}
+	}
+}
+
+// linkLocal returns the link-local address of an interface with that MAC (RFC 4291,
+// appendix A).
+func linkLocal(m cluster.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+}
