@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -46,7 +47,10 @@ type Attachments struct {
 	mu    sync.Mutex
 	index *index
 
-	publishing sync.Mutex // the last list published is the newest
+	publishing  sync.Mutex // the last list published is the newest
+	unpublished atomic.Bool
+
+	tidy chan struct{} // wakes GiveBack; holds at most one token
 }
 
 // New returns the attachments of the journal and publishes their endpoints.
@@ -54,7 +58,7 @@ func New(cfg Config) *Attachments {
 	if cfg.Limit == 0 {
 		cfg.Limit = 30 * time.Second
 	}
-	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List())}
+	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List()), tidy: make(chan struct{}, 1)}
 	a.publish()
 	return a
 }
@@ -130,8 +134,8 @@ func (a *Attachments) admit(ctx context.Context, r Request) (map[string]cluster.
 	if err := a.cfg.NetNS(r.NetNS); err != nil {
 		return nil, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
 	}
-	if h, ok := a.cfg.Loop.Snapshot().Host(a.cfg.Self); ok && h.Draining {
-		return nil, refuse(codes.FailedPrecondition, "%s: host %s is draining: use another host, or `ovlctl host drain --undo %[2]s`", r.verb(), h.Name)
+	if name, draining := a.draining(); draining {
+		return nil, refuse(codes.FailedPrecondition, "%s: host %s is draining: use another host, or `ovlctl host drain --undo %[2]s`", r.verb(), name)
 	}
 	if err := a.cfg.Subnets.MayAttach(); err != nil {
 		return nil, because(r.verb(), err, codes.FailedPrecondition)

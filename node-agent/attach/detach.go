@@ -78,13 +78,20 @@ func (a *Attachments) remove(ctx context.Context, att cluster.Attachment) error 
 		a.cfg.Log.Warn("the interfaces of a removed container will go later", "container", att.Name, "id", att.ID, "settle", err, "observe", rep.Err)
 	}
 	a.release(att.ID)
+	a.Tidy()
 	return nil
 }
 
-// publish makes the endpoints of all attachments known to the cluster.
+// publish makes the endpoints of all attachments known to the cluster. Of those who
+// wait for their turn the first one takes the others along: a hundred attachments
+// that end together publish a list of thousands once or twice.
 func (a *Attachments) publish() {
+	a.unpublished.Store(true)
 	a.publishing.Lock()
 	defer a.publishing.Unlock()
+	if !a.unpublished.Swap(false) {
+		return
+	}
 	a.cfg.Subnets.SetEndpoints(endpoints(a.cfg.Self, a.cfg.Journal.List()))
 }
 

@@ -165,6 +165,42 @@ func TestGiveBack(t *testing.T) {
 	})
 }
 
+// A draining host gives back what is unused at once: when it learns that it is one,
+// and when the last container of a subnet goes.
+func TestGiveBackDraining(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, network("blue", 7, 8, "10.64.0.0/16"), network("red", 8, 8, "10.65.0.0/16"))
+		r.subnets.hold("red", "10.65.3.0/24", lease.StateHeld)
+		r.mustAttach(t, ask("web", "blue"))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.GiveBack(ctx, r.subnets.Release) }()
+		synctest.Wait()
+		r.Tidy()
+		synctest.Wait()
+		if len(r.subnets.released) != 0 {
+			t.Errorf("released %v before the drain", r.subnets.released)
+		}
+		r.loop.hosts = []cluster.Host{{ID: self, Name: "h1", Draining: true}}
+		r.Tidy()
+		synctest.Wait()
+		if got := r.subnets.released; len(got) != 1 || got[0].Network != "red" {
+			t.Errorf("released %v, want red's unused subnet alone", got)
+		}
+		if err := r.Detach(t.Context(), "web"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if len(r.subnets.held) != 0 {
+			t.Errorf("still held: %v", r.subnets.held)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A subnet that is being given back is not chosen from; one in use is not given
 // back.
 func TestGiveBackRaces(t *testing.T) {

@@ -42,7 +42,7 @@ func findIdle(held []lease.Held, atts []cluster.Attachment, seen map[leaseKey]ti
 			last = now
 		}
 		next[k] = last
-		if h.State != lease.Lost && now.Sub(last) >= rest {
+		if h.State != lease.Lost && !used[k] && now.Sub(last) >= rest {
 			idle = append(idle, h.Lease)
 		}
 	}
@@ -50,14 +50,18 @@ func findIdle(held []lease.Held, atts []cluster.Attachment, seen map[leaseKey]ti
 }
 
 // GiveBack runs until ctx is done and gives back, through release, the subnets
-// that have been idle for [Rest].
+// that have been idle for [Rest]; on a draining host, at once.
 func (a *Attachments) GiveBack(ctx context.Context, release func(context.Context, cluster.Lease) error) error {
 	tick := time.NewTicker(Rest / 10)
 	defer tick.Stop()
 	var seen map[leaseKey]time.Time
 	for {
 		var idle []cluster.Lease
-		idle, seen = findIdle(a.cfg.Subnets.Held(), a.spokenFor(), seen, time.Now(), Rest)
+		rest := Rest
+		if _, draining := a.draining(); draining {
+			rest = 0 // nobody comes back for an address
+		}
+		idle, seen = findIdle(a.cfg.Subnets.Held(), a.spokenFor(), seen, time.Now(), rest)
 		for _, l := range idle {
 			if err := a.giveBack(ctx, l, release); err != nil && ctx.Err() == nil {
 				a.cfg.Log.Warn("an idle subnet could not be given back: trying again", "network", l.Network, "subnet", l.Prefix, "err", err)
@@ -67,8 +71,26 @@ func (a *Attachments) GiveBack(ctx context.Context, release func(context.Context
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-a.tidy:
 		}
 	}
+}
+
+// Tidy has [Attachments.GiveBack] look at once on a host that is draining. It is to
+// be called after every pass of the loop: one of them is the first to know of it.
+func (a *Attachments) Tidy() {
+	if _, draining := a.draining(); draining {
+		select {
+		case a.tidy <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// draining reports whether the operator wants this host empty, and its name.
+func (a *Attachments) draining() (name string, draining bool) {
+	h, ok := a.cfg.Loop.Snapshot().Host(a.cfg.Self)
+	return h.Name, ok && h.Draining
 }
 
 // giveBack releases a subnet if it is still unused. While it does, none of its

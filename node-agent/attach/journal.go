@@ -126,27 +126,34 @@ func (j *Journal) Put(a cluster.Attachment) error {
 	return nil
 }
 
-// Delete takes an attachment, or a record that cannot be read, off the disk and
-// then out of sight. Deleting what is not there succeeds.
-func (j *Journal) Delete(id string) error {
-	if err := j.commit(&change{att: cluster.Attachment{ID: id}}); err != nil {
+// Delete takes attachments, or records that cannot be read, off the disk and then
+// out of sight, all or none. Deleting what is not there succeeds.
+func (j *Journal) Delete(ids ...string) error {
+	changes := make([]*change, len(ids))
+	for i, id := range ids {
+		changes[i] = &change{att: cluster.Attachment{ID: id}}
+	}
+	if err := j.commit(changes...); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil
 }
 
-// commit writes c together with all that came while the last batch was being
+// commit writes changes together with all that came while the last batch was being
 // written: whoever is first takes the others along, so that a hundred
 // attachments share a few fsyncs and a lone one waits for nobody. (bbolt's own
 // Batch makes every write wait 10 ms for company.)
-func (j *Journal) commit(c *change) error {
+func (j *Journal) commit(changes ...*change) error {
+	if len(changes) == 0 {
+		return nil
+	}
 	j.mu.Lock()
-	j.queue = append(j.queue, c)
+	j.queue = append(j.queue, changes...)
 	j.mu.Unlock()
 
 	j.writing.Lock()
 	defer j.writing.Unlock()
-	if c.done {
+	if c := changes[0]; c.done { // in one batch with the others
 		return c.err
 	}
 	j.mu.Lock()

@@ -2,8 +2,8 @@ package attach
 
 import (
 	"errors"
-	"slices"
 
+	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
 )
 
@@ -15,32 +15,35 @@ import (
 // turns out to have a namespace after all: gone is old news, and a container may
 // have been started anew at the same path since.
 func (a *Attachments) Vanished(gone []dataplane.NS) {
-	changed := false
+	ended := make(map[dataplane.NS]bool, len(gone))
+	for _, ns := range gone {
+		ended[ns] = true
+	}
+	var ids []string
+	var left []cluster.Attachment
 	for _, att := range a.cfg.Journal.List() {
-		if slices.Contains(gone, dataplane.NS(att.NetNS)) && a.forget(att.ID) {
-			changed = true
+		if !ended[dataplane.NS(att.NetNS)] {
+			continue
+		}
+		unlock, free := a.ids.try(att.ID)
+		if !free {
+			continue
+		}
+		defer unlock()
+		if now, ok := a.cfg.Journal.Get(att.ID); ok && errors.Is(a.cfg.NetNS(now.NetNS), errNoNamespace) {
+			ids, left = append(ids, now.ID), append(left, now)
 		}
 	}
-	if changed {
-		a.publish()
+	if len(left) == 0 {
+		return
 	}
-}
-
-func (a *Attachments) forget(id string) bool {
-	unlock, free := a.ids.try(id)
-	if !free {
-		return false
+	if err := a.cfg.Journal.Delete(ids...); err != nil {
+		a.cfg.Log.Error("containers whose namespaces are gone could not be forgotten", "ids", ids, "err", err)
+		return
 	}
-	defer unlock()
-	att, ok := a.cfg.Journal.Get(id)
-	if !ok || !errors.Is(a.cfg.NetNS(att.NetNS), errNoNamespace) {
-		return false
+	for _, att := range left {
+		a.release(att.ID)
+		a.cfg.Log.Info("container forgotten: its namespace is gone", "container", att.Name, "id", att.ID, "netns", att.NetNS)
 	}
-	if err := a.cfg.Journal.Delete(id); err != nil {
-		a.cfg.Log.Error("a container whose namespace is gone could not be forgotten", "container", att.Name, "id", id, "err", err)
-		return false
-	}
-	a.release(id)
-	a.cfg.Log.Info("container forgotten: its namespace is gone", "container", att.Name, "id", id, "netns", att.NetNS)
-	return true
+	a.publish()
 }

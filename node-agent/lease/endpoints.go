@@ -2,6 +2,7 @@ package lease
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,35 @@ import (
 // maxBatch is how many endpoints are written in one transaction: etcd takes
 // 128 comparisons or writes (--max-txn-ops), and one compares the network.
 const maxBatch = 100
+
+// wish is an endpoint with its record in the store, or why it has none.
+type wish struct {
+	cluster.Endpoint
+	value []byte
+	err   error
+}
+
+// wishesLocked returns the wishes for endpoints, by key. What was wanted before is
+// not encoded again: of a thousand endpoints one changes.
+func (k *Keeper) wishesLocked(endpoints []cluster.Endpoint) map[string]wish {
+	wanted := make(map[string]wish, len(endpoints))
+	for _, e := range endpoints {
+		e.Host = k.cfg.Self.ID
+		key := store.EndpointKey(e.Network, e.Host, e.ID)
+		w, known := k.wanted[key]
+		if !known || !sameEndpoint(w.Endpoint, e) {
+			w = wish{Endpoint: e}
+			w.value, w.err = store.EncodeEndpoint(e)
+		}
+		wanted[key] = w
+	}
+	return wanted
+}
+
+func sameEndpoint(a, b cluster.Endpoint) bool {
+	return a.Network == b.Network && a.Host == b.Host && a.ID == b.ID && a.Name == b.Name && a.MAC == b.MAC &&
+		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Aliases, b.Aliases) && maps.Equal(a.Labels, b.Labels)
+}
 
 // change is a write of one endpoint and the revision that it replaces.
 type change struct {
@@ -80,34 +110,35 @@ func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, delet
 	puts = map[int64][]change{}
 	var errs []error
 	created := k.creationsLocked(network)
-	for _, key := range slices.Sorted(maps.Keys(k.wanted)) {
-		e := k.wanted[key]
-		if e.Network != network {
+	for key, w := range k.wanted {
+		rec, exists := k.known.records[key]
+		if w.Network != network || exists && rec.Lease == k.owner.id && bytes.Equal(rec.Value, w.value) {
 			continue
 		}
-		created := created.of(e)
+		created := created.of(w.Endpoint)
 		if at, ok := k.orphans[key]; ok && at == created {
 			continue
 		}
-		value, err := store.EncodeEndpoint(e)
-		if err != nil {
-			errs = append(errs, err)
+		if w.err != nil {
+			errs = append(errs, w.err)
 			continue
 		}
-		rec, exists := k.known.records[key]
-		if exists && rec.Lease == k.owner.id && bytes.Equal(rec.Value, value) {
-			continue
-		}
-		puts[created] = append(puts[created], change{key, value, rec.ModRev})
+		puts[created] = append(puts[created], change{key, w.value, rec.ModRev})
 	}
 	prefix := []string{store.HostEndpointsPrefix(network, k.self.ID)}
-	for _, key := range slices.Sorted(maps.Keys(k.known.records)) {
+	for key := range k.known.records {
 		if _, ok := k.wanted[key]; !ok && covered(key, prefix) {
 			deletes = append(deletes, change{key, nil, k.known.revision(key)})
 		}
 	}
+	for _, changes := range puts {
+		slices.SortFunc(changes, byKey)
+	}
+	slices.SortFunc(deletes, byKey)
 	return puts, deletes, errors.Join(errs...)
 }
+
+func byKey(a, b change) int { return cmp.Compare(a.key, b.key) }
 
 // creations tells by its addresses of which network an endpoint is, if there
 // were several of one name: by this host's subnets and static addresses of it.

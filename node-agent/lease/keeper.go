@@ -84,7 +84,7 @@ type Keeper struct {
 	place place
 	// wanted endpoints by key; nil until the first SetEndpoints: what an earlier
 	// process published stays until we know better.
-	wanted   map[string]cluster.Endpoint
+	wanted   map[string]wish
 	networks map[string]bool  // on which endpoints of ours may be in the store
 	orphans  map[string]int64 // by key: endpoints whose network, as of that CreateRevision, is gone
 	invalid  []cluster.Problem
@@ -187,13 +187,8 @@ func (k *Keeper) SetHost(h cluster.Host) {
 // needs a subnet of its network; one whose network is gone is left out and
 // reported as a problem.
 func (k *Keeper) SetEndpoints(endpoints []cluster.Endpoint) {
-	wanted := make(map[string]cluster.Endpoint, len(endpoints))
-	for _, e := range endpoints {
-		e.Host = k.cfg.Self.ID
-		wanted[store.EndpointKey(e.Network, e.Host, e.ID)] = e
-	}
 	k.mu.Lock()
-	k.wanted = wanted
+	k.wanted = k.wishesLocked(endpoints)
 	k.mu.Unlock()
 	k.poke()
 }

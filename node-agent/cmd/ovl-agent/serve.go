@@ -169,6 +169,7 @@ func (d *program) rooms() (*running, error) {
 		PassDone: func(took time.Duration) {
 			r.metrics.PassSeconds.Observe(took.Seconds())
 			r.resolver.Sync() // whoever waits for this pass shall find the names in place
+			r.Tidy()
 		},
 		Log: d.log,
 	}, d.underlay)
