@@ -100,8 +100,8 @@ func (p *planner) peer(n network, lease cluster.Lease) (to way, problem string) 
 
 // tunnelPeer emits the three rows of a peer behind VXLAN: the route to its
 // subnet by way of the subnet's own network address (to a static address, by way
-// of itself), where that address is (at
-// the peer's VTEP MAC), and where that MAC is (at the peer's underlay address).
+// of itself), where that address is (at the peer's VTEP MAC), and where that MAC
+// is (at the peer's underlay address).
 func (p *planner) tunnelPeer(n network, lease cluster.Lease, underlay netip.Addr) {
 	via := lease.Prefix.Addr()
 	mac := cluster.VTEPMAC(lease.Host, n.VNI)

@@ -43,6 +43,7 @@ type Attachments struct {
 	cfg      Config
 	ids      keyed // one change of an attachment at a time
 	networks keyed // one subnet of a network taken, or given back, at a time
+	statics  keyed // a static address: taken or given back, not both
 
 	mu    sync.Mutex
 	index *index
@@ -92,10 +93,12 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 	}
 	att, err := a.claim(ctx, r, networks)
 	if err != nil {
+		a.Reconsider() // it may have taken a static address, and then found no other
 		return none, err
 	}
 	if err := a.cfg.Journal.Put(att); err != nil {
 		a.release(att.ID)
+		a.Reconsider()
 		return none, because(r.verb(), err, codes.Internal)
 	}
 	err = a.settle(ctx, r.verb(), att)
@@ -192,7 +195,7 @@ func (a *Attachments) claim(ctx context.Context, r Request, networks map[string]
 		if err != nil || short == nil {
 			return att, err
 		}
-		if att, short, err = a.takeAndClaim(ctx, r, networks, short.network.Name); err != nil || short == nil {
+		if att, short, err = a.takeAndClaim(ctx, r, networks, *short); err != nil || short == nil {
 			return att, err
 		}
 		// Another pool is short as well, or others were quicker: each turn of
@@ -212,38 +215,53 @@ func (a *Attachments) tryClaim(r Request, networks map[string]cluster.Network) (
 	return att, short, err
 }
 
-// takeAndClaim takes one subnet of the network, unless somebody else just did:
-// a hundred first containers of a network take one subnet, not a hundred.
-func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[string]cluster.Network, network string) (cluster.Attachment, *shortage, error) {
+// takeAndClaim takes what is short, unless somebody else just did: a hundred
+// first containers of a network take one subnet, not a hundred.
+func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[string]cluster.Network, short shortage) (cluster.Attachment, *shortage, error) {
 	var none cluster.Attachment
-	unlock, err := a.networks.lock(ctx, network)
+	unlock, err := a.holdShort(ctx, short)
 	if err != nil {
-		return none, nil, because(r.verb()+": wait for a subnet of network "+network, err, codes.Unavailable)
+		return none, nil, because(r.verb()+": wait for "+short.String(), err, codes.Unavailable)
 	}
 	defer unlock()
 
-	att, short, err := a.tryClaim(r, networks)
-	if err != nil || short == nil || short.network.Name != network {
-		return att, short, err
+	att, still, err := a.tryClaim(r, networks)
+	if err != nil || still == nil || !still.same(short) {
+		return att, still, err
 	}
-	taken, err := a.cfg.Subnets.Take(ctx, short.network, short.pool)
+	taken, err := a.take(ctx, *still)
 	if err != nil {
-		return none, nil, because(r.verb()+": take a subnet of network "+network, err, codes.Unavailable)
+		return none, nil, because(r.verb()+": take "+short.String(), err, codes.Unavailable)
 	}
-	a.cfg.Log.Info("subnet taken", "network", network, "subnet", taken.Prefix)
+	a.cfg.Log.Info("subnet taken", "network", taken.Network, "subnet", taken.Prefix)
 	att, again, err := a.tryClaim(r, networks)
-	if err == nil && again != nil && again.pool == short.pool && again.network.Name == network && a.unused(taken) {
+	if err == nil && again != nil && again.same(short) && a.unused(taken) {
 		// Others may have been quicker; but a subnet that is of no use to anybody
 		// must not be taken for ever.
-		return none, nil, refuse(codes.ResourceExhausted, "%s: subnet %s of network %s has no address left: use a larger subnet per host", r.verb(), taken.Prefix, network)
+		return none, nil, refuse(codes.ResourceExhausted, "%s: subnet %s of network %s has no address left: use a larger subnet per host", r.verb(), taken.Prefix, taken.Network)
 	}
 	return att, again, err
+}
+
+// holdShort keeps others of this host from taking, or giving back, what is short.
+func (a *Attachments) holdShort(ctx context.Context, s shortage) (unlock func(), err error) {
+	if s.exact.IsSingleIP() {
+		return a.statics.lock(ctx, leaseKey{s.network.Name, s.exact}.String())
+	}
+	return a.networks.lock(ctx, s.network.Name)
+}
+
+func (a *Attachments) take(ctx context.Context, s shortage) (cluster.Lease, error) {
+	if s.exact.IsValid() {
+		return a.cfg.Subnets.TakeThis(ctx, s.network, s.exact)
+	}
+	return a.cfg.Subnets.Take(ctx, s.network, s.pool)
 }
 
 func (a *Attachments) unused(l cluster.Lease) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.index.used(l.Network, l.Prefix) == 0
+	return !a.index.busy(l.Network, l.Prefix)
 }
 
 func (a *Attachments) release(id string) {

@@ -173,7 +173,7 @@ func TestAttachStaticAddress(t *testing.T) {
 		says string
 	}{
 		{"10.64.3.9", codes.AlreadyExists, "in use by container web"},
-		{"10.64.9.9", codes.FailedPrecondition, "10.64.3.0/24"},
+		{"10.64.9.9", codes.FailedPrecondition, "host h2 holds the subnet 10.64.9.0/24"},
 		{"10.99.0.1", codes.InvalidArgument, "interfaces[0].addresses[0]"},
 		{"10.64.3.0", codes.InvalidArgument, "the network address"},
 		{"10.64.3.1", codes.InvalidArgument, "the gateway"},

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,10 +23,27 @@ type supply struct {
 }
 
 // shortage is what stands in the way of a choice: this host holds no subnet of
-// the pool with an address left.
+// the pool with an address left, or not the one with a wanted address.
 type shortage struct {
 	network cluster.Network
 	pool    cluster.Pool
+	exact   netip.Prefix // that is needed; the zero Prefix: any
+}
+
+// same reports whether two shortages are of the same thing.
+func (s shortage) same(o shortage) bool {
+	return s.network.Name == o.network.Name && s.pool == o.pool && s.exact == o.exact
+}
+
+// String names what is short.
+func (s shortage) String() string {
+	switch {
+	case !s.exact.IsValid():
+		return "a subnet of network " + s.network.Name
+	case s.exact.IsSingleIP():
+		return fmt.Sprintf("static address %s of network %s", s.exact.Addr(), s.network.Name)
+	}
+	return fmt.Sprintf("subnet %s of network %s", s.exact, s.network.Name)
 }
 
 // choose returns the attachment for r, with an address of every family that its
@@ -41,11 +59,17 @@ func choose(r Request, s supply, now time.Time) (cluster.Attachment, *shortage, 
 			return a, nil, bad.err(r.verb())
 		}
 		i := cluster.Interface{Network: network.Name, NetworkCreated: network.CreateRevision, Name: w.Name, MAC: w.MAC, Aliases: w.Aliases}
-		addrs, segment, short, err := s.place(network, w.Addrs)
+		spots, segment, short, err := s.place(network, w.Addrs)
 		if short != nil || err != nil {
 			return a, short, wrap(r.verb(), err)
 		}
-		i.Addrs, i.Segment = addrs, segment
+		i.Segment = segment
+		for _, at := range spots {
+			i.Addrs = append(i.Addrs, at.addr)
+			if at.via.IsValid() {
+				i.Via = append(i.Via, at.via)
+			}
+		}
 		if i.MAC.IsZero() && len(i.Addrs) > 0 {
 			i.MAC = cluster.EndpointMAC(network.VNI, i.Addrs[0].Addr())
 		}
@@ -89,7 +113,7 @@ func (s supply) subnets(n cluster.Network, pool cluster.Pool) []netip.Prefix {
 	for _, h := range s.held {
 		p, ok := n.Pool(h.Prefix)
 		switch {
-		case h.Network != n.Name || h.NetworkCreated != 0 && h.NetworkCreated != n.CreateRevision || !ok || p != pool:
+		case h.Prefix.IsSingleIP() || h.Network != n.Name || h.NetworkCreated != 0 && h.NetworkCreated != n.CreateRevision || !ok || p != pool:
 		case h.State == lease.Lost || s.taken.retired[h.Prefix]:
 		case h.State == lease.Pending:
 			pending = append(pending, h.Prefix)
@@ -102,19 +126,59 @@ func (s supply) subnets(n cluster.Network, pool cluster.Pool) []netip.Prefix {
 	return append(sure, pending...)
 }
 
-// static returns the wanted address with the length of the subnet that it is in.
-func static(n cluster.Network, subnets []netip.Prefix, a netip.Addr) (netip.Prefix, error) {
-	var texts []string
-	for _, subnet := range subnets {
-		if !subnet.Contains(a) {
-			texts = append(texts, subnet.String())
-			continue
-		}
-		if err := ipam.CheckAddress(subnet, a); err != nil {
-			return netip.Prefix{}, refuse(codes.InvalidArgument, "%v: ask for another, or for none", err)
-		}
-		return netip.PrefixFrom(a, subnet.Bits()), nil
+// spot is where an interface is in one family.
+type spot struct {
+	addr netip.Prefix // with the length of its subnet
+	via  netip.Prefix // of a static address: the subnet by whose gateway it gets on
+}
+
+// exactly returns the spot of a wanted address of pool: in a subnet of this host,
+// or in one that it can take whole, or anywhere in the static range.
+func (s supply) exactly(n cluster.Network, pool cluster.Pool, segment int, a netip.Addr) (spot, *shortage, error) {
+	subnets := s.subnets(n, pool)
+	if alone := netip.PrefixFrom(a, a.BitLen()); n.IsStatic(alone) {
+		return s.static(n, pool, s.open(n, segment, subnets), alone)
 	}
-	return netip.Prefix{}, refuse(codes.FailedPrecondition,
-		"address %s of network %s is in no subnet that this host holds (%s): ask for one of those, or for none", a, n.Name, strings.Join(texts, ", "))
+	for _, subnet := range subnets {
+		if subnet.Contains(a) {
+			return spot{addr: netip.PrefixFrom(a, subnet.Bits())}, nil, fits(subnet, a)
+		}
+	}
+	around := netip.PrefixFrom(a, pool.HostPrefix).Masked()
+	if static := n.StaticRange(pool); static.IsValid() && static.Overlaps(around) {
+		return spot{}, nil, refuse(codes.FailedPrecondition, "address %s of network %s is in no host's subnet, since the static range %s has a part of %s: ask for one in the static range, or for none", a, n.Name, static, around)
+	}
+	return spot{}, &shortage{network: n, pool: pool, exact: around}, fits(around, a)
+}
+
+// static returns the spot of a static address: it gets on by the gateway of any
+// of those subnets.
+func (s supply) static(n cluster.Network, pool cluster.Pool, subnets []netip.Prefix, alone netip.Prefix) (spot, *shortage, error) {
+	if err := ipam.CheckStatic(pool, n.StaticRange(pool), alone.Addr()); err != nil {
+		return spot{}, nil, refuse(codes.InvalidArgument, "%v: ask for another, or for none", err)
+	}
+	switch {
+	case !s.holds(n, alone):
+		return spot{}, &shortage{network: n, pool: pool, exact: alone}, nil
+	case len(subnets) == 0:
+		return spot{}, &shortage{network: n, pool: pool}, nil
+	}
+	return spot{addr: alone, via: subnets[0]}, nil, nil
+}
+
+// holds reports whether this host has a static address that it may use.
+func (s supply) holds(n cluster.Network, alone netip.Prefix) bool {
+	i, ok := slices.BinarySearchFunc(s.held, cluster.Lease{Network: n.Name, Prefix: alone}, func(h lease.Held, l cluster.Lease) int {
+		return cmp.Or(cmp.Compare(h.Network, l.Network), cluster.ComparePrefix(h.Prefix, l.Prefix))
+	})
+	return ok && s.held[i].State != lease.Lost && !s.taken.retired[alone] &&
+		(s.held[i].NetworkCreated == 0 || s.held[i].NetworkCreated == n.CreateRevision)
+}
+
+// fits returns why a cannot be an address in the subnet, or nil.
+func fits(subnet netip.Prefix, a netip.Addr) error {
+	if err := ipam.CheckAddress(subnet, a); err != nil {
+		return refuse(codes.InvalidArgument, "%v: ask for another, or for none", err)
+	}
+	return nil
 }

@@ -58,12 +58,14 @@ func (a *Attachments) Connect(ctx context.Context, idOrName string, w Want) (clu
 	}
 	added, err := a.claim(ctx, r, networks)
 	if err != nil {
+		a.Reconsider()
 		return old, err
 	}
 	att := clone(old)
 	att.Interfaces = append(att.Interfaces, added.Interfaces...)
 	if err := a.cfg.Journal.Put(att); err != nil {
 		a.drop(att.ID, w.Network)
+		a.Reconsider()
 		return old, because(verb, err, codes.Internal)
 	}
 	if err := a.settle(ctx, verb, added); err != nil {

@@ -65,6 +65,12 @@ func (a *Attachments) one(verb, idOrName string) (*cluster.Attachment, error) {
 // remove takes an attachment out of the journal and waits until its rows are
 // gone; only then is what it had free for others. The caller holds its ID.
 func (a *Attachments) remove(ctx context.Context, att cluster.Attachment) error {
+	keys := statics(att.Interfaces)
+	unlock, err := a.holdStatics(ctx, keys)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := a.cfg.Journal.Delete(att.ID); err != nil {
 		return err
 	}
@@ -73,12 +79,19 @@ func (a *Attachments) remove(ctx context.Context, att cluster.Attachment) error 
 	if att.NetNS == "" { // a record that could not be read
 		scope = dataplane.FullScope()
 	}
-	if rep, err := a.cfg.Loop.Settle(ctx, scope); err != nil || rep.Err != nil {
+	rep, err := a.cfg.Loop.Settle(ctx, scope)
+	if err != nil || rep.Err != nil {
 		// It is off the journal: the loop takes the rows away when it can.
 		a.cfg.Log.Warn("the interfaces of a removed container will go later", "container", att.Name, "id", att.ID, "settle", err, "observe", rep.Err)
 	}
-	a.release(att.ID)
+	a.mu.Lock()
+	a.index.remove(att.ID)
+	a.mu.Unlock()
+	a.yield(ctx, keys, rep, err)
 	a.Tidy()
+	if att.NetNS == "" {
+		a.Reconsider() // it is not known what the record was of
+	}
 	return nil
 }
 

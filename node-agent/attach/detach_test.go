@@ -144,7 +144,7 @@ func TestGiveBack(t *testing.T) {
 		r.mustAttach(t, ask("db", "red"))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- r.GiveBack(ctx, r.subnets.Release) }()
+		go func() { done <- r.GiveBack(ctx) }()
 		synctest.Wait()
 		if err := r.Detach(t.Context(), "db"); err != nil {
 			t.Fatal(err)
@@ -174,7 +174,7 @@ func TestGiveBackDraining(t *testing.T) {
 		r.mustAttach(t, ask("web", "blue"))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- r.GiveBack(ctx, r.subnets.Release) }()
+		go func() { done <- r.GiveBack(ctx) }()
 		synctest.Wait()
 		r.Tidy()
 		synctest.Wait()

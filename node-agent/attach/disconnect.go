@@ -60,6 +60,12 @@ func (a *Attachments) Disconnect(ctx context.Context, idOrName, network string) 
 func (a *Attachments) disconnect(ctx context.Context, att cluster.Attachment, network string) (cluster.Attachment, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 	defer cancel()
+	keys := statics(slices.DeleteFunc(slices.Clone(att.Interfaces), func(i cluster.Interface) bool { return i.Network != network }))
+	unlock, err := a.holdStatics(ctx, keys)
+	if err != nil {
+		return att, err
+	}
+	defer unlock()
 	rest := clone(att)
 	rest.Interfaces = slices.DeleteFunc(rest.Interfaces, func(i cluster.Interface) bool { return i.Network == network })
 	if err := a.cfg.Journal.Put(rest); err != nil {
@@ -67,10 +73,12 @@ func (a *Attachments) disconnect(ctx context.Context, att cluster.Attachment, ne
 		return att, err
 	}
 	a.publish()
-	if rep, err := a.cfg.Loop.Settle(ctx, scopeOf(att)); err != nil || rep.Err != nil {
+	rep, err := a.cfg.Loop.Settle(ctx, scopeOf(att))
+	if err != nil || rep.Err != nil {
 		// It is off the journal: the loop takes the rows away when it can.
 		a.cfg.Log.Warn("the interface of a disconnected container will go later", "container", att.Name, "id", att.ID, "network", network, "settle", err, "observe", rep.Err)
 	}
 	a.drop(att.ID, network)
+	a.yield(ctx, keys, rep, err)
 	return rest, nil
 }

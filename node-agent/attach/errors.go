@@ -70,6 +70,9 @@ func because(verb string, err error, otherwise codes.Code) error {
 	case errors.Is(err, lease.ErrFenced), errors.Is(err, lease.ErrIdentity):
 		code = codes.FailedPrecondition
 	}
+	if held, ok := errors.AsType[*lease.HeldError](err); ok {
+		code, cause = codes.FailedPrecondition, held.Error() // what was tried is said in verb
+	}
 	return refuse(code, "%s: %s", verb, cause)
 }
 

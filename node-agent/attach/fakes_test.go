@@ -1,8 +1,10 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -58,6 +60,7 @@ type fakeLoop struct {
 	deaf      bool                      // Settle waits for its context
 	failing   func(dataplane.Row) error // of a row that is wanted
 	blind     error                     // the pass cannot observe
+	leftover  *reconcile.Outcome        // of a row that is not wanted
 	status    Status
 }
 
@@ -133,7 +136,15 @@ func (l *fakeLoop) Settle(ctx context.Context, _ dataplane.Scope) (reconcile.Rep
 			rep.Outcomes = append(rep.Outcomes, reconcile.Outcome{Row: row, Condition: reconcile.Failed, Err: err})
 		}
 	}
+	if l.leftover != nil {
+		rep.Outcomes = append(rep.Outcomes, *l.leftover)
+	}
 	return rep, nil
+}
+
+// leftover is a row that a pass could not take away.
+func leftover(row dataplane.Row, err error) *reconcile.Outcome {
+	return &reconcile.Outcome{Row: row, Condition: reconcile.Failed, Err: err}
 }
 
 // fakeSubnets takes subnets as the lease room would, from itself.
@@ -143,9 +154,11 @@ type fakeSubnets struct {
 	takes     int
 	takeErr   error
 	may       error
+	away      bool // the store
 	published []cluster.Endpoint
 	released  []cluster.Lease
-	taking    func() // called within Take
+	taking    func()              // called within Take
+	releasing func(cluster.Lease) // called within Release
 }
 
 func (s *fakeSubnets) Held() []lease.Held {
@@ -167,17 +180,46 @@ func (s *fakeSubnets) Take(_ context.Context, n cluster.Network, pool cluster.Po
 	for _, h := range s.held {
 		taken = append(taken, h.Prefix)
 	}
-	p, err := ipam.Subnet(pool, self, taken, netip.Prefix{})
+	p, err := ipam.Subnet(pool, self, taken, n.StaticRange(pool))
 	if err != nil {
 		return cluster.Lease{}, err
 	}
 	s.takes++
 	l := cluster.Lease{Network: n.Name, Prefix: p, Host: self}
 	s.held = append(s.held, lease.Held{Lease: l, State: lease.StateHeld})
+	s.sort()
+	return l, nil
+}
+
+// sort puts what is held in the order in which the lease room has it.
+func (s *fakeSubnets) sort() {
+	slices.SortFunc(s.held, func(a, b lease.Held) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cluster.ComparePrefix(a.Prefix, b.Prefix))
+	})
+}
+
+func (s *fakeSubnets) TakeThis(_ context.Context, n cluster.Network, p netip.Prefix) (cluster.Lease, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.takeErr != nil {
+		return cluster.Lease{}, s.takeErr
+	}
+	for _, h := range s.held {
+		if h.Prefix == p && h.State == lease.Lost {
+			return cluster.Lease{}, fmt.Errorf("take: %w", &lease.HeldError{Prefix: p, Host: peer, Name: "h2", Up: true})
+		}
+	}
+	s.takes++
+	l := cluster.Lease{Network: n.Name, Prefix: p, Host: self}
+	s.held = append(s.held, lease.Held{Lease: l, State: lease.StateHeld})
+	s.sort()
 	return l, nil
 }
 
 func (s *fakeSubnets) Release(_ context.Context, l cluster.Lease) error {
+	if s.releasing != nil {
+		s.releasing(l)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.released = append(s.released, l)
@@ -193,7 +235,11 @@ func (s *fakeSubnets) SetEndpoints(es []cluster.Endpoint) {
 	s.published = es
 }
 
-func (s *fakeSubnets) Status() lease.Status { return lease.Status{} }
+func (s *fakeSubnets) Status() lease.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return lease.Status{Connected: !s.away}
+}
 
 func (s *fakeSubnets) hold(network, prefix string, state lease.State) {
 	s.held = append(s.held, lease.Held{Lease: cluster.Lease{Network: network, Prefix: pfx(prefix), Host: self}, State: state})

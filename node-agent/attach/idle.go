@@ -2,6 +2,8 @@ package attach
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -23,20 +25,28 @@ type leaseKey struct {
 }
 
 // findIdle returns the subnets, of those held and not lost, that no attachment has
-// had an address of for rest, given when each was last seen used; and when each
-// was last seen used as of now. One seen for the first time counts as used now.
+// needed for rest, given when each was last seen used; and when each was last seen
+// used as of now. One seen for the first time counts as used now. A static address
+// is idle as soon as nobody has it, and also if it is lost.
 func findIdle(held []lease.Held, atts []cluster.Attachment, seen map[leaseKey]time.Time, now time.Time, rest time.Duration) (idle []cluster.Lease, next map[leaseKey]time.Time) {
 	used := map[leaseKey]bool{}
 	for _, att := range atts {
 		for _, i := range att.Interfaces {
 			for _, p := range i.Addrs {
 				used[leaseKey{i.Network, p.Masked()}] = true
+				used[leaseKey{i.Network, i.SubnetFor(p)}] = true
 			}
 		}
 	}
 	next = make(map[leaseKey]time.Time, len(held))
 	for _, h := range held {
 		k := leaseKey{h.Network, h.Prefix}
+		if h.Prefix.IsSingleIP() {
+			if !used[k] {
+				idle = append(idle, h.Lease)
+			}
+			continue
+		}
 		last, known := seen[k]
 		if !known || used[k] {
 			last = now
@@ -49,12 +59,31 @@ func findIdle(held []lease.Held, atts []cluster.Attachment, seen map[leaseKey]ti
 	return idle, next
 }
 
-// GiveBack runs until ctx is done and gives back, through release, the subnets
-// that have been idle for [Rest]; on a draining host, at once.
-func (a *Attachments) GiveBack(ctx context.Context, release func(context.Context, cluster.Lease) error) error {
+// Reconsider makes GiveBack look again whether there is something to give back
+// at once. It is a wake, and does not block.
+func (a *Attachments) Reconsider() {
+	select {
+	case a.tidy <- struct{}{}:
+	default:
+	}
+}
+
+// Tidy is Reconsider on a host that is draining. It is to be called after every
+// pass of the loop: one of them is the first to know of it.
+func (a *Attachments) Tidy() {
+	if _, draining := a.draining(); draining {
+		a.Reconsider()
+	}
+}
+
+// GiveBack runs until ctx is done. It gives back the subnets that have been idle
+// for [Rest], on a draining host at once; and at once, too, the static addresses
+// that nobody has.
+func (a *Attachments) GiveBack(ctx context.Context) error {
 	tick := time.NewTicker(Rest / 10)
 	defer tick.Stop()
 	var seen map[leaseKey]time.Time
+	var pause time.Duration // after a failure
 	for {
 		var idle []cluster.Lease
 		rest := Rest
@@ -62,27 +91,28 @@ func (a *Attachments) GiveBack(ctx context.Context, release func(context.Context
 			rest = 0 // nobody comes back for an address
 		}
 		idle, seen = findIdle(a.cfg.Subnets.Held(), a.spokenFor(), seen, time.Now(), rest)
-		for _, l := range idle {
-			if err := a.giveBack(ctx, l, release); err != nil && ctx.Err() == nil {
-				a.cfg.Log.Warn("an idle subnet could not be given back: trying again", "network", l.Network, "subnet", l.Prefix, "err", err)
+		err := a.giveAllBack(ctx, idle)
+		if ctx.Err() != nil {
+			return nil
+		}
+		tidy := a.tidy
+		var again <-chan time.Time
+		if err != nil {
+			if pause == 0 {
+				a.cfg.Log.Warn("what no container needs could not be given back: trying again", "err", err)
 			}
+			pause = min(max(2*pause, firstPause), Rest/10)
+			again = time.After(pause)
+			tidy = nil // each try is a pass, after each of which it is called
+		} else {
+			pause = 0
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-a.tidy:
-		}
-	}
-}
-
-// Tidy has [Attachments.GiveBack] look at once on a host that is draining. It is to
-// be called after every pass of the loop: one of them is the first to know of it.
-func (a *Attachments) Tidy() {
-	if _, draining := a.draining(); draining {
-		select {
-		case a.tidy <- struct{}{}:
-		default:
+		case <-tidy:
+		case <-again:
 		}
 	}
 }
@@ -91,6 +121,25 @@ func (a *Attachments) Tidy() {
 func (a *Attachments) draining() (name string, draining bool) {
 	h, ok := a.cfg.Loop.Snapshot().Host(a.cfg.Self)
 	return h.Name, ok && h.Draining
+}
+
+// firstPause is how soon giving back is tried again after a failure; each further
+// pause is twice as long.
+const firstPause = 250 * time.Millisecond
+
+func (a *Attachments) giveAllBack(ctx context.Context, idle []cluster.Lease) error {
+	var errs []error
+	var alone []cluster.Lease
+	for _, l := range idle {
+		if l.Prefix.IsSingleIP() {
+			alone = append(alone, l)
+			continue
+		}
+		if err := a.giveBack(ctx, l, a.cfg.Subnets.Release); err != nil {
+			errs = append(errs, fmt.Errorf("subnet %s of network %s: %w", l.Prefix, l.Network, err))
+		}
+	}
+	return errors.Join(append(errs, a.leftover(ctx, alone))...)
 }
 
 // giveBack releases a subnet if it is still unused. While it does, none of its

@@ -71,7 +71,9 @@ func (x *index) add(a cluster.Attachment) {
 		claim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
 		for _, p := range i.Addrs {
 			claim(x.addrs, netAddr{i.Network, p.Addr()}, a.ID)
-			x.last[p.Masked()] = p.Addr()
+			if !p.IsSingleIP() {
+				x.last[p.Masked()] = p.Addr()
+			}
 		}
 	}
 }
@@ -163,6 +165,12 @@ func (x *index) who(id string) string {
 
 // used returns how many addresses of a subnet are spoken for.
 func (x *index) used(network string, subnet netip.Prefix) int {
+	if subnet.IsSingleIP() {
+		if x.busy(network, subnet) {
+			return 1
+		}
+		return 0
+	}
 	n := 0
 	for k := range x.addrs {
 		if k.network == network && subnet.Contains(k.addr) {
@@ -172,10 +180,21 @@ func (x *index) used(network string, subnet netip.Prefix) int {
 	return n
 }
 
+// busy reports whether a subnet is needed, for an address of it or for its
+// gateway, or a static address is spoken for.
+func (x *index) busy(network string, subnet netip.Prefix) bool {
+	if subnet.IsSingleIP() {
+		_, taken := x.addrs[netAddr{network, subnet.Addr()}]
+		return taken
+	}
+	_, inUse := x.subnets[netSubnet{network, subnet}].first()
+	return inUse
+}
+
 // retire lets no more addresses of an unused subnet be chosen. It reports false
 // if the subnet is in use after all.
 func (x *index) retire(network string, subnet netip.Prefix) bool {
-	if x.used(network, subnet) > 0 {
+	if x.busy(network, subnet) {
 		return false
 	}
 	x.retired[subnet] = true

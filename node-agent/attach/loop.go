@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -51,6 +52,12 @@ type Subnets interface {
 	// Take takes one more subnet of pool for this host; Held shows it when Take
 	// returns.
 	Take(ctx context.Context, n cluster.Network, pool cluster.Pool) (cluster.Lease, error)
+	// TakeThis takes exactly that prefix: a subnet, or one static address. The
+	// error is a [*lease.HeldError] if another host has it.
+	TakeThis(ctx context.Context, n cluster.Network, prefix netip.Prefix) (cluster.Lease, error)
+	// Release gives back what no attachment needs. Held does not show it from
+	// then on, also when the store hears of it only later.
+	Release(ctx context.Context, l cluster.Lease) error
 	// MayAttach returns why this host must take no new attachments, or nil.
 	MayAttach() error
 	// SetEndpoints publishes all endpoints of this host.

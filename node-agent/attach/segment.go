@@ -46,7 +46,7 @@ func (x *index) count(i cluster.Interface, n int) {
 		delete(x.plugged, at)
 	}
 	for _, p := range i.Addrs {
-		k := netSubnet{i.Network, p.Masked()}
+		k := netSubnet{i.Network, i.SubnetFor(p)}
 		if x.subnets[k] == nil {
 			x.subnets[k] = population{}
 		}
@@ -62,15 +62,15 @@ func (x *index) count(i cluster.Interface, n int) {
 // place chooses a segment with a port left, and in it an address of each family
 // or the wanted ones: of a subnet of that segment, or of one that nobody is in.
 // Where no segment has them, the shortage is that of the first one with a port.
-func (s supply) place(n cluster.Network, wanted []netip.Addr) (addrs []netip.Prefix, segment int, short *shortage, err error) {
+func (s supply) place(n cluster.Network, wanted []netip.Addr) (spots []spot, segment int, short *shortage, err error) {
 	segments, err := s.segments(n, wanted)
 	if err != nil {
 		return nil, 0, nil, err
 	}
 	for _, segment := range segments {
-		addrs, lack, err := s.addresses(n, segment, wanted)
+		spots, lack, err := s.addresses(n, segment, wanted)
 		if err != nil || lack == nil {
-			return addrs, segment, nil, err
+			return spots, segment, nil, err
 		}
 		if short == nil {
 			short = lack
@@ -128,38 +128,32 @@ func (s supply) pinned(n cluster.Network, wanted []netip.Addr) (int, error) {
 }
 
 // addresses chooses an address of every family in one segment.
-func (s supply) addresses(n cluster.Network, segment int, wanted []netip.Addr) ([]netip.Prefix, *shortage, error) {
-	var out []netip.Prefix
+func (s supply) addresses(n cluster.Network, segment int, wanted []netip.Addr) ([]spot, *shortage, error) {
+	var out []spot
 	for _, pool := range n.Pools {
-		addr, short, err := s.address(n, pool, segment, wanted)
+		at, short, err := s.address(n, pool, segment, wanted)
 		if short != nil || err != nil {
 			return nil, short, err
 		}
-		out = append(out, addr)
+		out = append(out, at)
 	}
 	return out, nil, nil
 }
 
 // address chooses an address of pool in a segment, or confirms the wanted one.
-func (s supply) address(n cluster.Network, pool cluster.Pool, segment int, wanted []netip.Addr) (netip.Prefix, *shortage, error) {
-	subnets := s.subnets(n, pool)
-	short := &shortage{network: n, pool: pool}
-	if len(subnets) == 0 {
-		return netip.Prefix{}, short, nil
-	}
+func (s supply) address(n cluster.Network, pool cluster.Pool, segment int, wanted []netip.Addr) (spot, *shortage, error) {
 	for _, a := range wanted {
 		if pool.Prefix.Contains(a) {
-			p, err := static(n, subnets, a)
-			return p, nil, err
+			return s.exactly(n, pool, segment, a)
 		}
 	}
-	for _, subnet := range s.open(n, segment, subnets) {
+	for _, subnet := range s.open(n, segment, s.subnets(n, pool)) {
 		taken := func(a netip.Addr) bool { return s.taken.addrs[netAddr{n.Name, a}] != "" }
 		if a, err := ipam.Address(subnet, s.taken.last[subnet], taken); err == nil {
-			return netip.PrefixFrom(a, subnet.Bits()), nil, nil
+			return spot{addr: netip.PrefixFrom(a, subnet.Bits())}, nil, nil
 		}
 	}
-	return netip.Prefix{}, short, nil
+	return spot{}, &shortage{network: n, pool: pool}, nil
 }
 
 // open returns the subnets from which a segment may take addresses: its own, then

@@ -108,7 +108,9 @@ func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachme
 			MTU:      p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}].MTU,
 		}
 		for _, a := range i.Addrs {
-			d.Gateways = append(d.Gateways, ipam.Gateway(a.Masked()))
+			if gw := ipam.Gateway(i.SubnetFor(a)); gw.IsValid() {
+				d.Gateways = append(d.Gateways, gw)
+			}
 		}
 		if n, ok := snapshot.Network(i.Network); ok && n.Driver != cluster.DriverMacvlan {
 			d.Domain = n.Domain() // on a physical segment the gateway is not ours

@@ -91,9 +91,13 @@ func (s *AgentService) subnets(held []lease.Held) []*ovlv1.AgentSubnet {
 	defer a.mu.Unlock()
 	var out []*ovlv1.AgentSubnet
 	for _, h := range held {
+		size := ipam.Size(h.Prefix)
+		if h.Prefix.IsSingleIP() {
+			size = 1
+		}
 		out = append(out, &ovlv1.AgentSubnet{
 			Network: h.Network, Prefix: h.Prefix.String(), State: string(h.State),
-			Used: clamp(a.index.used(h.Network, h.Prefix)), Size: ipam.Size(h.Prefix),
+			Used: clamp(a.index.used(h.Network, h.Prefix)), Size: size,
 		})
 	}
 	return out

@@ -46,4 +46,5 @@ func (a *Attachments) Vanished(gone []dataplane.NS) {
 		a.cfg.Log.Info("container forgotten: its namespace is gone", "container", att.Name, "id", att.ID, "netns", att.NetNS)
 	}
 	a.publish()
+	a.Reconsider()
 }

@@ -145,7 +145,11 @@ func (d *program) rooms() (*running, error) {
 	var err error
 	r.keeper, err = lease.Open(lease.Config{
 		KV: d.kv, DB: d.db, Self: d.self, BootID: bootID(), Instance: instance(),
-		SessionTTL: d.o.sessionTTL, OwnershipTTL: d.o.ownershipTTL, Elapsed: lease.Boottime(), Log: d.log, Changed: wake,
+		SessionTTL: d.o.sessionTTL, OwnershipTTL: d.o.ownershipTTL, Elapsed: lease.Boottime(), Log: d.log,
+		Changed: func() {
+			wake()
+			r.Reconsider()
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -227,7 +231,7 @@ func (d *program) run(ctx context.Context) error {
 	g.Go(func() error { return r.keeper.Run(ctx) })
 	g.Go(func() error { return r.loop.Run(ctx) })
 	g.Go(func() error { return attach.Serve(ctx, l, attach.NewService(r.Attachments), about) })
-	g.Go(func() error { return r.GiveBack(ctx, r.keeper.Release) })
+	g.Go(func() error { return r.GiveBack(ctx) })
 	g.Go(func() error { return r.resolver.Run(ctx) })
 	g.Go(func() error { return r.tell(ctx) })
 	g.Go(func() error {
