@@ -11,19 +11,21 @@ import (
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
-// path is a lab of two hosts with a container each.
+// path is a lab of two hosts with a container of each network on both.
 type path struct {
 	*labtest.Lab
-	client, server labtest.Container
-	underlay       string // of the server's host
-	overlay        string // of the server
+	overlay, direct ends
+	underlay        string // of the servers' host
 }
+
+// ends are the containers of one network.
+type ends struct{ client, server labtest.Container }
 
 // BenchmarkPath measures TCP between two containers on two hosts beside TCP
 // between the hosts themselves, in turns. Reported are medians of the turns'
 // throughputs in Gbit/s, and of their ratios to the raw underlay: the overlay as
-// it is, and the floor, which is the same path without any packet filter and
-// without connection tracking.
+// it is, the same with direct routing, and the floor, which is the overlay's path
+// without any packet filter and without connection tracking.
 func BenchmarkPath(b *testing.B) {
 	if _, err := exec.LookPath("iperf3"); err != nil {
 		b.Fatal("iperf3 is missing (Debian, Ubuntu: apt install iperf3; Fedora: dnf install iperf3)")
@@ -34,19 +36,21 @@ func BenchmarkPath(b *testing.B) {
 				b.Setenv("OVL_BIN_DIR", binDir)
 			}
 			p := newPath(b)
-			var raw, overlay, floor, ofRaw, ofFloor []float64
+			var raw, overlay, direct, floor, ofRaw, directOfRaw, ofFloor []float64
 			for b.Loop() {
-				r, o := p.raw(b, streams), p.contained(b, streams)
+				r, o, d := p.raw(b, streams), p.contained(b, streams, p.overlay), p.contained(b, streams, p.direct)
 				p.unguard(b)
-				f := p.contained(b, streams)
+				f := p.contained(b, streams, p.overlay)
 				p.guard(b)
-				raw, overlay, floor = append(raw, r), append(overlay, o), append(floor, f)
-				ofRaw, ofFloor = append(ofRaw, o/r), append(ofFloor, o/f)
+				raw, overlay, direct, floor = append(raw, r), append(overlay, o), append(direct, d), append(floor, f)
+				ofRaw, directOfRaw, ofFloor = append(ofRaw, o/r), append(directOfRaw, d/r), append(ofFloor, o/f)
 			}
 			b.ReportMetric(median(raw), "raw-Gbit/s")
 			b.ReportMetric(median(overlay), "overlay-Gbit/s")
+			b.ReportMetric(median(direct), "direct-Gbit/s")
 			b.ReportMetric(median(floor), "floor-Gbit/s")
 			b.ReportMetric(median(ofRaw), "overlay/raw")
+			b.ReportMetric(median(directOfRaw), "direct/raw")
 			b.ReportMetric(median(ofFloor), "overlay/floor")
 			b.ReportMetric(0, "ns/op")
 		})
@@ -56,8 +60,13 @@ func BenchmarkPath(b *testing.B) {
 func newPath(b *testing.B) *path {
 	l := labtest.Up(b, lab.Config{Name: "path", Hosts: 2})
 	l.Run(b, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16")
-	p := &path{Lab: l, client: l.Sandbox(b, "h1", "c", "--network", "blue"), server: l.Sandbox(b, "h2", "s", "--network", "blue")}
-	p.overlay = p.server.Addr(b).String()
+	l.Run(b, "h1", "ovlctl", "network", "create", "fast", "--subnet", "10.65.0.0/16", "--direct-routing")
+	between := func(network string) ends {
+		e := ends{l.Sandbox(b, "h1", network+"-c", "--network", network), l.Sandbox(b, "h2", network+"-s", "--network", network)}
+		labtest.Until(b, "they reach each other on "+network, func() error { return e.client.Reaches(b, e.server.Addr(b)) })
+		return e
+	}
+	p := &path{Lab: l, overlay: between("blue"), direct: between("fast")}
 	h, err := l.Host("h2")
 	must(b, err)
 	p.underlay = h.Address
@@ -92,12 +101,12 @@ func (p *path) raw(b *testing.B, streams int) float64 {
 	return p.iperf(b, streams, p.underlay, on("h2"), on("h1"))
 }
 
-func (p *path) contained(b *testing.B, streams int) float64 {
+func (p *path) contained(b *testing.B, streams int, e ends) float64 {
 	b.Helper()
 	in := func(c labtest.Container) func(...string) string {
 		return func(args ...string) string { return c.Run(b, args...) }
 	}
-	return p.iperf(b, streams, p.overlay, in(p.server), in(p.client))
+	return p.iperf(b, streams, e.server.Addr(b).String(), in(e.server), in(e.client))
 }
 
 // unguard takes away every packet filter of both hosts and keeps the agents from
