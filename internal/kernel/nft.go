@@ -123,7 +123,7 @@ func (n *nft) able(in dataplane.NFTable) error {
 		set.Kind = dataplane.Sources
 		rule = "meta iifname . ether saddr . ip saddr @" + set.Name() + " counter accept"
 	}
-	sample := dataplane.NewGuard(in, fmt.Sprintf(hookLine, "probe", 0), rule)
+	sample := dataplane.NewGuard(in, fmt.Sprintf(hookLine, "probe", nftHooks[0], 0), rule)
 	messages, err := writing(sample)
 	if err != nil {
 		return err

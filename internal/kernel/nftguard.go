@@ -18,9 +18,12 @@ type nftChain struct {
 	line string // as it stands in a guard
 }
 
-// hookLine is how a guard writes the chain that the kernel calls: ours are all
-// called where a packet or frame arrives.
-const hookLine = "chain %s { type filter hook prerouting priority %d; }"
+// hookLine is how a guard writes a chain that the kernel calls, at one of nftHooks.
+const hookLine = "chain %s { type filter hook %s priority %d; }"
+
+// nftHooks are the hooks by number, in the families of both tables alike
+// (NF_INET_*, NF_BR_* of include/uapi/linux/netfilter.h and netfilter_bridge.h).
+var nftHooks = [...]string{"prerouting", "input", "forward", "output", "postrouting"}
 
 // chains lists the chains in a table, in the order in which they were made; none
 // if the table is not there.
@@ -32,10 +35,11 @@ func (n *nft) chains(in dataplane.NFTable) (found []nftChain, err error) {
 		name := textOf(list, unix.NFTA_CHAIN_NAME)
 		c := nftChain{name, "chain " + name}
 		if hook := attrs(valueOf(list, unix.NFTA_CHAIN_HOOK)); hook != nil {
-			c.line = fmt.Sprintf(hookLine, name, int32(fromBE32(valueOf(hook, unix.NFTA_HOOK_PRIORITY))))
 			number, policy := fromBE32(valueOf(hook, unix.NFTA_HOOK_HOOKNUM)), fromBE32(valueOf(list, unix.NFTA_CHAIN_POLICY))
-			if typ := textOf(list, unix.NFTA_CHAIN_TYPE); typ != "filter" || number != unix.NF_INET_PRE_ROUTING || policy != nfAccept {
+			if typ := textOf(list, unix.NFTA_CHAIN_TYPE); typ != "filter" || int(number) >= len(nftHooks) || policy != nfAccept {
 				c.line = fmt.Sprintf("foreign:chain %s of type %s, hook %d, policy %d", name, typ, number, policy)
+			} else {
+				c.line = fmt.Sprintf(hookLine, name, nftHooks[number], int32(fromBE32(valueOf(hook, unix.NFTA_HOOK_PRIORITY))))
 			}
 		}
 		found = append(found, c)
@@ -182,12 +186,17 @@ func newChain(in dataplane.NFTable, name, line string) (*nl.NetlinkRequest, erro
 	if line == "chain "+name {
 		return m, nil
 	}
-	var priority int32
-	if _, err := fmt.Sscanf(line, strings.Replace(hookLine, "%s", name, 1), &priority); err != nil || line != fmt.Sprintf(hookLine, name, priority) {
+	var (
+		at       string
+		priority int32
+	)
+	_, err := fmt.Sscanf(line, strings.Replace(hookLine, "%s", name, 1), &at, &priority)
+	number := slices.Index(nftHooks[:], at)
+	if err != nil || number < 0 || line != fmt.Sprintf(hookLine, name, at, priority) {
 		return nil, refusal(fmt.Sprintf("%q is no chain that we make", clip(line)))
 	}
 	hook := nl.NewRtAttr(unix.NFTA_CHAIN_HOOK, nil)
-	hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, be32(unix.NF_INET_PRE_ROUTING))
+	hook.AddRtAttr(unix.NFTA_HOOK_HOOKNUM, be32(uint32(number)))
 	hook.AddRtAttr(unix.NFTA_HOOK_PRIORITY, be32(uint32(priority)))
 	m.AddData(hook)
 	add(m, unix.NFTA_CHAIN_POLICY, be32(nfAccept))

@@ -63,9 +63,9 @@ func (p *planner) tunnelGuard(nets []network) {
 	}
 	p.add(dataplane.NewGuard(
 		dataplane.NFInet,
-		// After fragments are put together, before connection tracking and every
-		// rule of iptables.
-		"chain arrivals { type filter hook prerouting priority -310; }",
+		// Where a packet is for this host: what is only forwarded, as all between
+		// containers is, costs nothing here, and fragments are put together.
+		"chain arrivals { type filter hook input priority -310; }",
 		fmt.Sprintf("udp dport %d goto tunnel", p.local.Port),
 		"chain tunnel",
 		fmt.Sprintf("meta nfproto %s %s @%s accept", family, address, members.Name()),
@@ -86,22 +86,16 @@ func (p *planner) portGuard() {
 			dataplane.NFBridge,
 			"chain frames { type filter hook prerouting priority -300; }",
 			`meta iifname != "`+dataplane.VethPrefix+`*" accept`,
-			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 goto packets_ipv4",
+			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 accept",
 			"ether type ip6 meta iifname . ether saddr . ip6 saddr @sources_ipv6 goto packets_ipv6",
 			"ether type arp goto claims_arp",
 			"counter drop",
 
-			"chain packets_ipv4",
-			"meta l4proto udp @th,0,32 0x00430044 counter drop", // from a DHCP server to a client
-
 			"chain packets_ipv6",
-			"meta l4proto tcp accept",
-			"meta l4proto icmpv6 goto claims_icmpv6",
-			"ip6 saddr :: counter drop",
-			"meta l4proto udp @th,0,32 0x02230222 counter drop", // DHCPv6
 			// The kernel finds what is behind extension headers, or finds nothing,
 			// as in a fragment that lacks some of them: then no protocol matches.
-			"meta l4proto != icmpv6 accept",
+			"meta l4proto != icmpv6 ip6 saddr != :: accept",
+			"meta l4proto icmpv6 goto claims_icmpv6",
 			"counter drop",
 
 			"chain claims_icmpv6",
@@ -119,10 +113,10 @@ func (p *planner) portGuard() {
 			"counter drop",
 
 			"chain claims_arp", // of Ethernet and IPv4 only
-			"@nh,0,48 0x000108000604 meta iifname . ether saddr . arp saddr ip @sources_ipv4"+
+			"ether type arp @nh,0,48 0x000108000604 meta iifname . ether saddr . arp saddr ip @sources_ipv4"+
 				" meta iifname . arp saddr ether . arp saddr ip @sources_ipv4 accept",
 			// Whether an address is free is asked from none (RFC 5227).
-			"@nh,0,48 0x000108000604 arp saddr ip 0.0.0.0 meta iifname . ether saddr . arp daddr ip @sources_ipv4"+
+			"ether type arp @nh,0,48 0x000108000604 arp saddr ip 0.0.0.0 meta iifname . ether saddr . arp daddr ip @sources_ipv4"+
 				" meta iifname . arp saddr ether . arp daddr ip @sources_ipv4 accept",
 			"counter drop",
 		),

@@ -22,7 +22,7 @@ func world(namespaces ...dataplane.NS) dataplane.State {
 		set(dataplane.Members, dataplane.IPv4), set(dataplane.Members, dataplane.IPv6), set(dataplane.Networks, 0),
 		set(dataplane.Sources, dataplane.IPv4), set(dataplane.Sources, dataplane.IPv6),
 		dataplane.Member(ip("192.0.2.2")), dataplane.Member(ip("192.0.2.3")), dataplane.Member(ip("2001:db8::9")), dataplane.OnHost(5), dataplane.OnHost(1<<24-1),
-		dataplane.NewGuard(dataplane.NFInet, "chain begin { type filter hook prerouting priority -310; }", "udp dport 4789 goto tunnel",
+		dataplane.NewGuard(dataplane.NFInet, "chain begin { type filter hook input priority -310; }", "udp dport 4789 goto tunnel",
 			"chain tunnel", "meta nfproto ipv4 ip saddr @members_ipv4 accept", "@th,96,24 != @networks accept", "counter drop"),
 		dataplane.NewGuard(dataplane.NFBridge, "chain begin { type filter hook prerouting priority -300; }", `meta iifname != "ove*" accept`,
 			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 accept", "ether type ip6 goto six", "counter drop",
