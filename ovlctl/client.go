@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
@@ -40,8 +41,12 @@ func (o *options) dialController() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	credentials, err := o.credentials(address)
+	if err != nil {
+		return nil, err
+	}
 	c := &client{who: "controller " + address, address: address}
-	return c.dial("tcp")
+	return c.dial("tcp", credentials)
 }
 
 // controllerAddress checks HOST:PORT; a host alone gets the default port.
@@ -64,15 +69,13 @@ func controllerAddress(s string) (string, error) {
 func (o *options) dialAgent() (*client, error) {
 	path := strings.TrimPrefix(o.socket, "unix://")
 	c := &client{who: "agent " + path, address: path, local: true}
-	return c.dial("unix")
+	return c.dial("unix", insecure.NewCredentials()) // the socket's mode guards it
 }
 
-// dial makes the connection without waiting. The credentials are insecure
-// until hosts have identities; until then the servers listen on loopback and
-// on a socket that only root may open.
-func (c *client) dial(network string) (*client, error) {
+// dial makes the connection without waiting.
+func (c *client) dial(network string, with credentials.TransportCredentials) (*client, error) {
 	conn, err := grpc.NewClient("passthrough:///"+c.address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(with),
 		grpc.WithAuthority("ovl"),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer

@@ -15,6 +15,8 @@ import (
 type configFile struct {
 	CurrentContext string       `json:"currentContext"`
 	Contexts       []contextSet `json:"contexts"`
+
+	path string // where it was read
 }
 
 // contextSet is one named set.
@@ -22,6 +24,20 @@ type contextSet struct {
 	Name       string `json:"name"`
 	Controller string `json:"controller,omitempty"`
 	Socket     string `json:"socket,omitempty"`
+	CA         string `json:"ca,omitempty"`   // files, relative to this one
+	Cert       string `json:"cert,omitempty"` // own certificate
+	Key        string `json:"key,omitempty"`  // empty: in the certificate's file
+}
+
+// within makes the names of the files absolute, or relative to the current
+// directory as the configuration file's is.
+func (c contextSet) within(dir string) contextSet {
+	for _, p := range []*string{&c.CA, &c.Cert, &c.Key} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	return c
 }
 
 // maxConfig bounds the file that we are ready to read, in bytes.
@@ -43,17 +59,29 @@ func (o *options) configPath() (path string, named bool) {
 	return filepath.Join(dir, "ovl", "config.yaml"), false
 }
 
-// loadConfig reads the file. A default one that does not exist is empty, and so
-// is one in a home that is not ours to read, as under setpriv or su.
+// loadConfig reads the file that the user named, or else the first that is there:
+// his own, and those of this machine. A default one that is not ours to read, as
+// under setpriv or su, counts as not there.
 func (o *options) loadConfig() (configFile, error) {
 	path, named := o.configPath()
-	if path == "" {
-		return configFile{}, nil
+	if named {
+		return readConfig(path)
 	}
+	for _, p := range append([]string{path}, o.machine...) {
+		if p == "" {
+			continue
+		}
+		c, err := readConfig(p)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		return c, err
+	}
+	return configFile{}, nil
+}
+
+func readConfig(path string) (configFile, error) {
 	f, err := os.Open(path)
-	if !named && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
-		return configFile{}, nil
-	}
 	if err != nil {
 		return configFile{}, usagef("read configuration: %w", err)
 	}
@@ -66,6 +94,7 @@ func (o *options) loadConfig() (configFile, error) {
 	if err != nil {
 		return configFile{}, usagef("read configuration %s: %w", path, err)
 	}
+	c.path = path
 	return c, nil
 }
 
@@ -100,11 +129,11 @@ func (o *options) loadContext() (contextSet, error) {
 	}
 	for _, x := range c.Contexts {
 		if x.Name == want {
-			return x, nil
+			return x.within(filepath.Dir(c.path)), nil
 		}
 	}
 	path, _ := o.configPath()
-	return contextSet{}, usagef("context %q is not in %s; see ovlctl context ls", want, path)
+	return contextSet{}, usagef("context %q is not in %s; see ovlctl context ls", want, first(c.path, path))
 }
 
 func (o *options) contextNames() ([]string, error) {

@@ -22,11 +22,18 @@ func newContextCommand(o *options) *cobra.Command {
   contexts:
   - name: home
     controller: 192.0.2.1:6790
+    ca: home-ca.pem
+    cert: home.pem
   - name: here
     socket: /run/ovl/agent.sock
 
+ca is the cluster's CA, cert holds your certificate and its key (or the key is in
+the file that key names); "ovlctl login" writes all of it. Who has no such file uses
+this machine's, if he may read it: /etc/ovl/ovlctl.yaml, or what ovl-controller has
+written to /var/lib/ovl-controller/identity/ovlctl.yaml.
+
 --context or OVL_CONTEXT picks another one for one command; --controller and
---socket, or OVL_CONTROLLER and OVL_SOCKET, outrank it.`
+--socket, --ca, --cert and --key, or OVL_CONTROLLER and so on, outrank it.`
 	return c
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,10 @@ const (
 type options struct {
 	controller string
 	socket     string
+	ca         string // files; see credentials
+	cert       string
+	key        string
+	plaintext  bool
 	config     string
 	context    string
 	timeout    time.Duration
@@ -38,6 +43,8 @@ type options struct {
 	now      func() time.Time
 	terminal func(any) bool // whether a stream is a terminal
 	paths    sandbox.Paths
+	// machine are the configuration files of this machine, for who has none.
+	machine []string
 }
 
 func newOptions() *options {
@@ -49,6 +56,7 @@ func newOptions() *options {
 		now:      time.Now,
 		terminal: isTerminal,
 		paths:    sandbox.DefaultPaths(),
+		machine:  []string{"/etc/ovl/ovlctl.yaml", "/var/lib/ovl-controller/identity/ovlctl.yaml"},
 	}
 }
 
@@ -67,6 +75,14 @@ func (o *options) resolve() error {
 	}
 	o.controller = first(o.controller, o.getenv("OVL_CONTROLLER"), c.Controller, defaultController)
 	o.socket = first(o.socket, o.getenv("OVL_SOCKET"), c.Socket, defaultSocket)
+	o.plaintext = o.plaintext || slices.Contains([]string{"1", "true"}, o.getenv("OVL_INSECURE_PLAINTEXT"))
+	o.ca = first(o.ca, o.getenv("OVL_CA"), c.CA)
+	o.key = first(o.key, o.getenv("OVL_KEY"))
+	if cert := first(o.cert, o.getenv("OVL_CERT")); cert != "" {
+		o.cert = cert
+	} else {
+		o.cert, o.key = c.Cert, first(o.key, c.Key)
+	}
 	return nil
 }
 

@@ -49,7 +49,8 @@ func newRootCommand(o *options) *cobra.Command {
 	)
 	addRootFlags(root, o)
 	addCommands(root, groupCluster,
-		newNetworkCommand(o), newHostCommand(o), newSubnetCommand(o), newEndpointCommand(o), newStatusCommand(o))
+		newNetworkCommand(o), newHostCommand(o), newSubnetCommand(o), newEndpointCommand(o), newStatusCommand(o),
+		newTokenCommand(o), newMemberCommand(o), newLoginCommand(o))
 	addCommands(root, groupLocal,
 		newRunCommand(o), newExecCommand(o), newPsCommand(o), newLogsCommand(o), newRmCommand(o),
 		newConnectCommand(o), newDisconnectCommand(o),
@@ -68,6 +69,10 @@ func addRootFlags(root *cobra.Command, o *options) {
 	f.StringVar(&o.socket, "socket", "", "unix socket of this host's agent (OVL_SOCKET; "+defaultSocket+")")
 	f.StringVar(&o.config, "config", "", "configuration file with contexts (OVL_CONFIG; ~/.config/ovl/config.yaml)")
 	f.StringVar(&o.context, "context", "", "context of the configuration file to use (OVL_CONTEXT)")
+	f.StringVar(&o.ca, "ca", "", "CA of the controller, in PEM (OVL_CA)")
+	f.StringVar(&o.cert, "cert", "", "own certificate, in PEM (OVL_CERT)")
+	f.StringVar(&o.key, "key", "", "key of that certificate (OVL_KEY; in the same file)")
+	f.BoolVar(&o.plaintext, "insecure-plaintext", false, "speak plain text with a controller that does; on loopback addresses only")
 	f.DurationVar(&o.timeout, "timeout", defaultTimeout, "give up after this long")
 	f.StringVarP(&o.output, "output", "o", formatTable, "table, wide, json, yaml or name")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before destroying")

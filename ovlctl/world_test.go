@@ -61,6 +61,7 @@ func newWorld(t *testing.T) *world {
 		ovlv1.RegisterAttachmentServiceServer(s, attachmentFake{a: w.agent})
 		ovlv1.RegisterAgentServiceServer(s, agentFake{a: w.agent})
 	})
+	w.env["OVL_INSECURE_PLAINTEXT"] = "true"
 	w.env["OVL_CONTROLLER"], w.env["OVL_SOCKET"], w.env["HOME"] = address, socket, dir
 	w.options = &options{
 		stdin:    strings.NewReader(""),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ovlnet/ovl/controller/admit"
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
@@ -37,17 +38,24 @@ func (s *hosts) tryForget(ctx context.Context, doing string, req *ovlv1.DeleteHo
 		return err
 	}
 	h, err := f.find(doing, req.GetName())
+	if status.Code(err) == codes.NotFound {
+		return s.forgetJoined(ctx, req.GetName(), err)
+	}
 	if err != nil {
 		return err
 	}
 	session, up := f.sessions[h.ID]
 	if up && !req.GetForce() {
-		return status.Errorf(codes.FailedPrecondition, "%s: its agent is up: stop the agent first, or force it", doing)
+		return status.Errorf(codes.FailedPrecondition, "%s: its agent is up: stop it first, or force it (--force), which also shuts out a stolen host", doing)
 	}
 	// Absent (revision 0) if there is none: an agent that comes up stops this.
 	still := []store.Cond{store.Unchanged(store.HostKey(h.ID), h.Revision), store.Unchanged(store.SessionKey(h.ID), session.Revision)}
 	if req.GetForce() {
 		still = still[:1] // a session is written all the time
+	}
+	// First of all its certificates: what it holds must not come back meanwhile.
+	if _, err := s.expel(ctx, identity.Who{Role: identity.Host, Name: string(h.ID)}); err != nil {
+		return err
 	}
 	conds, writes := f.holdings(h.ID)
 	for chunk := range slices.Chunk(writes, maxWrites) {
@@ -64,6 +72,18 @@ func (s *hosts) tryForget(ctx context.Context, doing string, req *ovlv1.DeleteHo
 		store.DeletePrefix(store.HostClonesPrefix(h.ID)),
 	})
 	return err
+}
+
+// forgetJoined removes a host that joined, and never came up.
+func (s *hosts) forgetJoined(ctx context.Context, name string, notFound error) error {
+	id, err := s.joinedAs(ctx, name)
+	if err != nil {
+		return err
+	}
+	if found, err := s.expel(ctx, identity.Who{Role: identity.Host, Name: string(id)}); err != nil || found {
+		return err
+	}
+	return notFound
 }
 
 // holdings returns the writes that give back the host's subnets and forget its

@@ -23,6 +23,9 @@ var services = []string{
 	ovlv1.SubnetService_ServiceDesc.ServiceName,
 	ovlv1.EndpointService_ServiceDesc.ServiceName,
 	ovlv1.ControllerService_ServiceDesc.ServiceName,
+	ovlv1.TokenService_ServiceDesc.ServiceName,
+	ovlv1.MemberService_ServiceDesc.ServiceName,
+	ovlv1.JoinService_ServiceDesc.ServiceName,
 }
 
 // Health returns the standard health service, in which nothing serves until

@@ -18,6 +18,8 @@ type Config struct {
 	Log      *slog.Logger
 	Defaults admit.Defaults // valid: see [admit.Defaults.Check]
 	About    About
+	// Identity makes members; nil where nobody has to be one.
+	Identity *Identity
 	// StoreTimeout bounds one read or transaction, so that a store out of reach
 	// is told from a slow call; 0 = 5 s.
 	StoreTimeout time.Duration
@@ -39,6 +41,8 @@ type Server struct {
 	defaults admit.Defaults
 	about    About
 	timeout  time.Duration
+	identity *Identity
+	joining  chan struct{} // as creating
 	// creating holds one token. Creations of one controller take turns: they
 	// compare the same record, so that side by side they would only make each
 	// other try again.
@@ -55,6 +59,7 @@ func New(c Config) *Server {
 	closing := make(chan struct{})
 	return &Server{
 		kv: c.Store, log: c.Log, defaults: c.Defaults, about: c.About, timeout: c.StoreTimeout,
+		identity: c.Identity, joining: make(chan struct{}, 1),
 		creating: make(chan struct{}, 1),
 		closing:  closing,
 		close:    sync.OnceFunc(func() { close(closing) }),
@@ -68,6 +73,9 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 	ovlv1.RegisterSubnetServiceServer(g, &subnets{Server: s})
 	ovlv1.RegisterEndpointServiceServer(g, &endpoints{Server: s})
 	ovlv1.RegisterControllerServiceServer(g, &controller{Server: s})
+	ovlv1.RegisterTokenServiceServer(g, &tokens{Server: s})
+	ovlv1.RegisterMemberServiceServer(g, &members{Server: s})
+	ovlv1.RegisterJoinServiceServer(g, &joins{Server: s})
 }
 
 // EndWatches ends every stream with UNAVAILABLE, so that a graceful stop does

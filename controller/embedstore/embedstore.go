@@ -10,6 +10,7 @@ package embedstore
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,7 +22,7 @@ import (
 )
 
 // DefaultClientAddr is where agents and other controllers find the store.
-const DefaultClientAddr = "127.0.0.1:6779"
+const DefaultClientAddr = ":6779"
 
 // Config says where the store keeps its data and listens.
 type Config struct {
@@ -29,7 +30,13 @@ type Config struct {
 	// ClientAddr is host:port; an empty host is every address, port 0 any free
 	// one. Empty = [DefaultClientAddr].
 	ClientAddr string
-	Log        *slog.Logger // etcd's own words, at debug; nil = none
+	// TLS are the settings of the server; nil is plain text, for loopback alone.
+	// They must demand and verify the certificates of clients.
+	TLS *tls.Config
+	// Accept is asked about each call, with the connection that it comes on; gone
+	// ends the calls that never end by themselves. Nil accepts all.
+	Accept func(context.Context, tls.ConnectionState) (gone <-chan struct{}, err error)
+	Log    *slog.Logger // etcd's own words, at debug; nil = none
 	// UnsafeNoSync loses data when the machine stops. For tests.
 	UnsafeNoSync bool
 }
@@ -39,6 +46,8 @@ type Store struct {
 	etcd    *embed.Etcd
 	lock    *os.File
 	streams *streams
+	web     *webSocket
+	scheme  string
 }
 
 // Start starts the store and returns when it serves, or when ctx ends.
@@ -57,13 +66,19 @@ func Start(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start store: %w", err)
 	}
-	streams := newStreams()
-	etcd, err := start(ctx, settings(cfg, addr, streams))
+	s := &Store{lock: lock, streams: newStreams(), scheme: "http"}
+	cfg.Log = slog.New(untilEnd{cfg.Log.Handler(), s.streams.ending})
+	if cfg.TLS != nil {
+		s.scheme = "https"
+	}
+	if s.web, err = newWebSocket(cfg.DataDir); err == nil {
+		s.etcd, err = start(ctx, settings(cfg, addr, s.streams, s.web))
+	}
 	if err != nil {
-		_ = lock.Close() // the lock goes with the descriptor
+		_ = errors.Join(s.web.close(), lock.Close()) // the lock goes with the descriptor
 		return nil, fmt.Errorf("start store: %w", err)
 	}
-	return &Store{etcd: etcd, lock: lock, streams: streams}, nil
+	return s, nil
 }
 
 // clientAddr resolves what a person wrote and makes sure that it is free: etcd
@@ -118,12 +133,17 @@ func (s *Store) Endpoints() []string {
 		// Also for "::": package net listens on both families there.
 		addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
 	}
-	return []string{"http://" + addr.String()}
+	return []string{s.scheme + "://" + addr.String()}
 }
 
 // Addr returns where the store listens for clients.
 func (s *Store) Addr() netip.AddrPort {
-	return s.etcd.Clients[0].Addr().(*net.TCPAddr).AddrPort()
+	for _, l := range s.etcd.Clients {
+		if tcp, ok := l.Addr().(*net.TCPAddr); ok {
+			return tcp.AddrPort()
+		}
+	}
+	return netip.AddrPort{} // not while it runs
 }
 
 // Done is closed when the store has stopped, by Close or by itself.
@@ -133,7 +153,7 @@ func (s *Store) Done() <-chan struct{} { return s.etcd.Server.StopNotify() }
 func (s *Store) Close() error {
 	s.streams.end()
 	s.etcd.Close()
-	if err := s.lock.Close(); err != nil {
+	if err := errors.Join(s.web.close(), s.lock.Close()); err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/ovlnet/ovl/internal/store/etcd"
 )
@@ -29,10 +30,16 @@ const (
 )
 
 // settings returns etcd's configuration.
-func settings(cfg Config, addr netip.AddrPort, streams *streams) *embed.Config {
+//
+// etcd itself is told of no TLS. It would read the CA once, at start, and serve
+// gRPC through net/http; so the gRPC server gets our credentials, as the last of
+// its options, and etcd's HTTP pages go to a socket of their own, which makes
+// etcd serve plain gRPC on the port. TestStrangers holds this to a stranger.
+func settings(cfg Config, addr netip.AddrPort, streams *streams, web *webSocket) *embed.Config {
 	c := embed.NewConfig()
 	c.Name, c.Dir = memberName, cfg.DataDir
 	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: addr.String()}}
+	c.ListenClientHttpUrls = []url.URL{web.url()}
 	c.AdvertiseClientUrls = c.ListenClientUrls
 	c.ListenPeerUrls = nil // one member: no port for peers, none to protect
 	c.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}
@@ -45,7 +52,13 @@ func settings(cfg Config, addr netip.AddrPort, streams *streams) *embed.Config {
 	// Agents ping an idle connection every ten seconds.
 	c.GRPCKeepAliveMinTime = 5 * time.Second
 	c.EnableGRPCGateway = false
-	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(streams.intercept)}
+	d := door{accept: cfg.Accept}
+	c.GRPCAdditionalServerOptions = []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.stream, streams.intercept),
+	}
+	if cfg.TLS != nil {
+		c.GRPCAdditionalServerOptions = append(c.GRPCAdditionalServerOptions, grpc.Creds(credentials.NewTLS(cfg.TLS)))
+	}
 	c.UnsafeNoFsync = cfg.UnsafeNoSync
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcd.ZapLogger(cfg.Log))
 	return c

@@ -24,11 +24,6 @@ func (c Config) controller() string {
 	return net.JoinHostPort(c.address(partControl).Addr().String(), controllerPort)
 }
 
-// etcd returns the URL of the lab's etcd.
-func (c Config) etcd() string {
-	return "http://" + net.JoinHostPort(c.address(partControl).Addr().String(), etcdPort)
-}
-
 // daemon returns what the host is for.
 func (h *keptHost) daemon() string {
 	switch h.Name {
@@ -61,13 +56,14 @@ func (c Config) command(h *keptHost) []string {
 			filepath.Join(c.BinDir, controllerBinary),
 			"--listen", net.JoinHostPort(c.address(partControl).Addr().String(), controllerPort),
 			"--etcd-listen", net.JoinHostPort(c.address(partControl).Addr().String(), etcdPort),
-			"--data-dir", "/var/lib/ovl",
+			"--data-dir", dataDir,
 		}, c.ControllerArgs...)
 	}
-	return append([]string{
-		filepath.Join(c.BinDir, agentBinary),
-		"--etcd", c.etcd(), "--name", h.Name,
-	}, c.AgentArgs...)
+	argv := []string{filepath.Join(c.BinDir, agentBinary)}
+	if !h.joined() {
+		argv = append(argv, "join", "--controller", c.controller(), "--name", h.Name)
+	}
+	return append(argv, c.AgentArgs...)
 }
 
 // path returns where the keeper sees a file of the host's mount namespace.
@@ -91,8 +87,9 @@ func (h *keptHost) running() bool {
 }
 
 // launch starts the host's daemon: nsenter enters the host's namespaces and
-// becomes it, so the PID is the daemon's.
-func (k *keeper) launch(h *keptHost) error {
+// becomes it, so the PID is the daemon's. An agent that has to join does so with
+// the token, which is in its environment: arguments are for everybody to see.
+func (k *keeper) launch(h *keptHost, token string) error {
 	if h.running() {
 		return nil
 	}
@@ -108,7 +105,7 @@ func (k *keeper) launch(h *keptHost) error {
 	argv := append([]string{nsenter, "-t", strconv.Itoa(h.PID), "-m", "-n", "-u", "--"}, k.config.command(h)...)
 	h.runs, err = k.children.start(argv, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   os.Environ(),
+		Env:   append(os.Environ(), "OVL_TOKEN="+token),
 		Files: []uintptr{0, log.Fd(), log.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

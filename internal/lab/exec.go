@@ -95,7 +95,7 @@ func (l *Lab) enter(host string, args []string) (argv, env []string, err error) 
 }
 
 // environment returns env as it is on a host: the lab's binaries first in
-// PATH, the lab's controller, and nothing that names another.
+// PATH, the lab's controller and its admin, and nothing that names another.
 func environment(env []string, c Config) []string {
 	path := sbin
 	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
@@ -105,5 +105,5 @@ func environment(env []string, c Config) []string {
 		}
 		return name == "PATH" || strings.HasPrefix(name, "OVL_") && !strings.HasPrefix(name, "OVL_LOG_")
 	})
-	return append(env, "PATH="+c.BinDir+":"+path, "OVL_CONTROLLER="+c.controller(), "OVL_LAB="+c.Name)
+	return append(env, "PATH="+c.BinDir+":"+path, "OVL_CONTROLLER="+c.controller(), "OVL_CA="+copyCA, "OVL_CERT="+copyAdmin, "OVL_LAB="+c.Name)
 }

@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
+	"github.com/ovlnet/ovl/internal/identity"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
@@ -61,6 +63,11 @@ func standInAgent() error {
 type controllerServices struct {
 	ovlv1.UnimplementedControllerServiceServer
 	ovlv1.UnimplementedHostServiceServer
+	ovlv1.UnimplementedTokenServiceServer
+}
+
+func (controllerServices) CreateToken(context.Context, *ovlv1.CreateTokenRequest) (*ovlv1.Token, error) {
+	return &ovlv1.Token{Text: "token"}, nil
 }
 
 func (controllerServices) GetStatus(context.Context, *ovlv1.GetStatusRequest) (*ovlv1.ControllerStatus, error) {
@@ -79,14 +86,56 @@ func standInController() error {
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
+	own, err := standInIdentity()
+	if err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return err
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(own.Demanding(nil))))
 	ovlv1.RegisterControllerServiceServer(s, controllerServices{})
 	ovlv1.RegisterHostServiceServer(s, controllerServices{})
+	ovlv1.RegisterTokenServiceServer(s, controllerServices{})
 	return serveUntilTerm(s, l)
+}
+
+// standInIdentity leaves the files that a controller leaves for the admin of its
+// machine, and returns what it shows itself.
+func standInIdentity() (*identity.Credential, error) {
+	ca, err := identity.NewAuthority(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	admin, err := issue(ca, identity.Who{Role: identity.Admin, Name: identity.Local})
+	if err != nil {
+		return nil, err
+	}
+	own, err := issue(ca, identity.Who{Role: identity.Controller, Name: Control})
+	if err != nil {
+		return nil, err
+	}
+	data, err := identity.EncodePair(admin)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(ownCA), 0o700)
+	}
+	if err == nil {
+		err = identity.Write(ownCA, identity.EncodeCerts(ca.Roots()))
+	}
+	if err == nil {
+		err = identity.Write(ownAdmin, data)
+	}
+	return identity.NewCredential(own, ca.Roots(), time.Now), err
+}
+
+func issue(ca *identity.Authority, who identity.Who) (identity.Pair, error) {
+	key, err := identity.NewKey()
+	if err != nil {
+		return identity.Pair{}, err
+	}
+	chain, err := ca.Issue(who, key.Public(), identity.Names{}, time.Now(), time.Hour)
+	return identity.Pair{Chain: chain, Key: key}, err
 }
 
 func serveUntilTerm(s *grpc.Server, l net.Listener) error {

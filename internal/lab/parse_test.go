@@ -41,7 +41,7 @@ func TestEnvironmentNamesTheLabAndNothingElse(t *testing.T) {
 	got := environment([]string{"PATH=/bin", "OVL_SOCKET=/s", "OVL_LOG_LEVEL=debug", "TERM=vt100"}, c)
 	want := []string{
 		"OVL_LOG_LEVEL=debug", "TERM=vt100", "PATH=/opt/ovl:/bin:" + sbin,
-		"OVL_CONTROLLER=192.168.77.253:6790", "OVL_LAB=x",
+		"OVL_CONTROLLER=192.168.77.253:6790", "OVL_CA=/etc/ovl/ca.pem", "OVL_CERT=/etc/ovl/admin.pem", "OVL_LAB=x",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("environment %q, want %q", got, want)

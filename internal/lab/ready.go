@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
@@ -21,28 +22,42 @@ const readyPoll = 25 * time.Millisecond
 
 // start starts the controller and waits until it answers.
 func (k *keeper) start(ctx context.Context, h *keptHost) error {
-	if err := k.launch(h); err != nil {
+	if err := k.launch(h, ""); err != nil {
 		return err
 	}
-	conn, err := dial(k.config.controller(), nil)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return h.await(ctx, func(ctx context.Context) error {
+	err := h.await(ctx, func(ctx context.Context) error {
+		conn, err := k.asAdmin() // which it makes possible itself, at its first start
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
 		s, err := ovlv1.NewControllerServiceClient(conn).GetStatus(ctx, &ovlv1.GetStatusRequest{})
 		if err == nil && !s.GetEtcdHealthy() {
 			err = errors.New("its etcd is not healthy")
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return k.shareAdmin()
 }
 
 // startAgents starts agents, all at once, and waits until each has joined and
 // the controller knows it. Without a controller the first half must do.
 func (k *keeper) startAgents(ctx context.Context, hosts []*keptHost) error {
+	strangers := 0
 	for _, h := range hosts {
-		if err := k.launch(h); err != nil {
+		if !h.joined() && !h.running() {
+			strangers++
+		}
+	}
+	token, err := k.token(ctx, strangers)
+	if err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		if err := k.launch(h, token); err != nil {
 			return err
 		}
 	}
@@ -54,7 +69,7 @@ func (k *keeper) startAgents(ctx context.Context, hosts []*keptHost) error {
 	if !k.hosts[Control].running() {
 		return nil
 	}
-	conn, err := dial(k.config.controller(), nil)
+	conn, err := k.asAdmin()
 	if err != nil {
 		return err
 	}
@@ -82,7 +97,7 @@ func (k *keeper) sees(h *keptHost) bool {
 func (k *keeper) awaitAgent(ctx context.Context, h *keptHost) error {
 	conn, err := dial("passthrough:///agent", func(ctx context.Context, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", h.path("/run/ovl/agent.sock"))
-	})
+	}, insecure.NewCredentials())
 	if err != nil {
 		return err
 	}
@@ -136,8 +151,8 @@ func (h *keptHost) said() string {
 }
 
 // dial returns a client connection that connects when it is first used.
-func dial(target string, dialer func(context.Context, string) (net.Conn, error)) (*grpc.ClientConn, error) {
-	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()}
+func dial(target string, dialer func(context.Context, string) (net.Conn, error), with credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	options := []grpc.DialOption{grpc.WithTransportCredentials(with), grpc.WithNoProxy()}
 	options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: readyPoll, Multiplier: 1.2, MaxDelay: 4 * readyPoll},
 		MinConnectTimeout: time.Second,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"syscall"
 
 	"github.com/ovlnet/ovl/controller/embedstore"
@@ -23,22 +22,26 @@ type backend struct {
 
 // openBackend starts the etcd within and waits for it, or connects to the one
 // outside without waiting: health tells when it answers.
-func openBackend(ctx context.Context, o options, log *slog.Logger) (*backend, error) {
+func openBackend(ctx context.Context, o options, who *trust, log *slog.Logger) (*backend, error) {
 	b := &backend{endpoints: o.etcd}
 	if len(o.etcd) == 0 {
 		within, err := embedstore.Start(ctx, embedstore.Config{
 			DataDir: o.dataDir, ClientAddr: o.etcdListen, Log: log.With(slog.String("part", "etcd")),
+			TLS: who.etcdServer(), Accept: who.accept(),
 		})
 		if err != nil {
 			return nil, withAdvice(err)
 		}
 		b.within, b.endpoints = within, within.Endpoints()
 	}
-	kv, err := etcd.Dial(etcd.Config{Endpoints: b.endpoints, Log: log.With(slog.String("part", "etcd client"))})
+	settings, err := who.etcdClient(o.identity)
+	if err == nil {
+		b.kv, err = etcd.Dial(etcd.Config{Endpoints: b.endpoints, TLS: settings, Log: log.With(slog.String("part", "etcd client"))})
+	}
 	if err != nil {
 		return nil, oneLine([]error{err, b.close()})
 	}
-	b.kv = kv
+	who.follow(b.kv, log)
 	return b, nil
 }
 
@@ -54,12 +57,6 @@ func withAdvice(err error) error {
 }
 
 func (b *backend) embedded() bool { return b.within != nil }
-
-// local reports whether nobody but this machine reaches the etcd within; an
-// etcd outside is not ours to judge.
-func (b *backend) local() bool {
-	return b.within == nil || local(net.TCPAddrFromAddrPort(b.within.Addr()))
-}
 
 // watch returns when ctx is done, or with an error when the etcd within ended
 // by itself.

@@ -28,10 +28,15 @@ cluster over gRPC, for ovlctl and for programs.
 
 Without --etcd it runs an etcd of its own on --data-dir, for the agents too: one
 binary is a whole control plane. With --etcd any number of controllers share a
-cluster; they need no leader and keep nothing themselves.`,
+cluster; they need no leader and keep nothing themselves but the CA, which they must
+have in common (--ca-cert and --ca-key).
+
+At its first start it makes a CA in --data-dir/identity, and beside it what lets
+ovlctl on this machine in as admin. Hosts join with "ovl-agent join" and a token of
+"ovlctl token create"; from then on everything is mutual TLS 1.3.`,
 		Example: `  ovl-controller --data-dir /srv/ovl
-  ovl-controller --listen :6790 --etcd-listen :6779
-  ovl-controller --etcd http://10.0.0.1:2379,http://10.0.0.2:2379`,
+  ovl-controller --listen 10.0.0.1:6790 --etcd-listen 10.0.0.1:6779
+  ovl-controller --etcd https://10.0.0.1:2379,https://10.0.0.2:2379 --ca-cert /etc/ovl/ca.pem --ca-key /etc/ovl/ca-key.pem`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(cmd.Flags().Changed); err != nil {
 				return settings.Usage(err)

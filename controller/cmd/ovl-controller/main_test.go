@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,11 +20,13 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/ovlnet/ovl/internal/identity"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
@@ -64,6 +67,8 @@ func freeAddr(t *testing.T) string {
 type process struct {
 	cmd  *exec.Cmd
 	conn *grpc.ClientConn
+	// drained is closed when the log has ended, with the process.
+	drained chan struct{}
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -83,7 +88,7 @@ func start(t *testing.T, listen string, args ...string) *process {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	p := &process{cmd: command(t, append([]string{"--listen", listen}, args...)...)}
+	p := &process{drained: make(chan struct{}), cmd: command(t, append([]string{"--listen", listen}, args...)...)}
 	p.cmd.Env = append(p.cmd.Env, "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -92,19 +97,63 @@ func start(t *testing.T, listen string, args ...string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	drained := make(chan struct{})
-	go func() { defer close(drained); p.collect(stderr, socket) }()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait(); <-drained })
+	go func() { defer close(p.drained); p.collect(stderr, socket) }()
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.drained; _ = p.cmd.Wait() })
 	msg := make([]byte, 64)
 	n, err := socket.Read(msg)
 	if err != nil || string(msg[:n]) != "READY=1" {
 		t.Fatalf("notified %q, %v; log:\n%s", msg[:n], err, p.text())
 	}
-	if p.conn, err = grpc.NewClient(listen, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	p.conn = dial(t, listen, admin(t, args))
+	return p
+}
+
+func dial(t *testing.T, listen string, with credentials.TransportCredentials) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(listen, grpc.WithTransportCredentials(with))
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.conn.Close() })
-	return p
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// admin returns the credentials that a controller of these flags left for the
+// admin of its machine.
+func admin(t *testing.T, flags []string) credentials.TransportCredentials {
+	t.Helper()
+	i := slices.Index(flags, "--data-dir")
+	if slices.Contains(flags, "--insecure-plaintext") {
+		return insecure.NewCredentials()
+	}
+	return credentials.NewTLS(credential(t, filepath.Join(flags[i+1], "identity"), "admin.pem").Client())
+}
+
+func credential(t *testing.T, dir, file string) *identity.Credential {
+	t.Helper()
+	pair, err := identity.ReadPair(filepath.Join(dir, file), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := identity.Read(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := identity.ParseCerts(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity.NewCredential(pair, roots, time.Now)
+}
+
+// sharing returns the flags of a further controller of the one with that data.
+func sharing(t *testing.T, dir, etcd string) []string {
+	t.Helper()
+	keys := filepath.Join(dir, "identity")
+	return []string{
+		"--data-dir", t.TempDir(), "--etcd", "https://" + etcd,
+		"--ca-cert", filepath.Join(keys, "ca.pem"), "--ca-key", filepath.Join(keys, "ca-key.pem"),
+	}
 }
 
 // collect keeps the log; a controller that ends wakes whoever waits for READY.
@@ -131,7 +180,7 @@ func (p *process) stop(t *testing.T, sig os.Signal) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
+	go func() { <-p.drained; ended <- p.cmd.Wait() }()
 	select {
 	case err := <-ended:
 		if err != nil {
@@ -145,9 +194,6 @@ func (p *process) stop(t *testing.T, sig os.Signal) {
 func TestServeStopRestart(t *testing.T) {
 	listen, etcd, dir, ctx := freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), "made"), t.Context()
 	p := start(t, listen, "--etcd-listen", etcd, "--data-dir", dir)
-	if text := p.text(); strings.Count(text, "loopback only") != 1 {
-		t.Errorf("log does not say once who can reach it:\n%s", text)
-	}
 	networks := ovlv1.NewNetworkServiceClient(p.conn)
 	made, err := networks.CreateNetwork(ctx, &ovlv1.CreateNetworkRequest{Name: "blue"})
 	if err != nil {
@@ -167,7 +213,7 @@ func TestServeStopRestart(t *testing.T) {
 		}
 	}
 	// A second controller shares the store of the first.
-	second := start(t, freeAddr(t), "--etcd", "http://"+etcd)
+	second := start(t, freeAddr(t), sharing(t, dir, etcd)...)
 	st, err := ovlv1.NewControllerServiceClient(second.conn).GetStatus(ctx, &ovlv1.GetStatusRequest{})
 	if err != nil || !st.GetEtcdHealthy() || st.GetEtcdEmbedded() || st.GetNetworks() != 1 {
 		t.Errorf("status of the second: %v, %v", st, err)
@@ -182,6 +228,9 @@ func TestServeStopRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.stop(t, syscall.SIGTERM)
+	if text := p.text(); strings.Count(text, "mutual TLS 1.3") != 1 {
+		t.Errorf("log does not say once who can reach it:\n%s", text)
+	}
 	for err == nil {
 		_, err = watch.Recv()
 	}
@@ -207,10 +256,10 @@ func TestServeStopRestart(t *testing.T) {
 
 // Three controllers on one etcd, all asked at once: no VNI and no subnet twice.
 func TestControllersShareEtcd(t *testing.T) {
-	etcd := freeAddr(t)
-	ps := []*process{start(t, freeAddr(t), "--etcd-listen", etcd, "--data-dir", t.TempDir())}
+	etcd, dir := freeAddr(t), t.TempDir()
+	ps := []*process{start(t, freeAddr(t), "--etcd-listen", etcd, "--data-dir", dir)}
 	for range 2 {
-		ps = append(ps, start(t, freeAddr(t), "--etcd", "http://"+etcd))
+		ps = append(ps, start(t, freeAddr(t), sharing(t, dir, etcd)...))
 	}
 	const n = 45 // of the 64 that the default pool holds
 	made := make([]*ovlv1.Network, n)
@@ -259,7 +308,7 @@ func TestReflection(t *testing.T) {
 
 // Without its etcd a controller starts, says so, and answers what it can.
 func TestEtcdOutOfReach(t *testing.T) {
-	p, ctx := start(t, freeAddr(t), "--etcd", "http://"+freeAddr(t)), t.Context()
+	p, ctx := start(t, freeAddr(t), "--etcd", "https://"+freeAddr(t), "--data-dir", t.TempDir()), t.Context()
 	h, err := grpc_health_v1.NewHealthClient(p.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	if err != nil || h.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("health %v, %v; want NOT_SERVING", h, err)
@@ -294,7 +343,15 @@ func TestMistakes(t *testing.T) {
 		{"data in use", []string{"--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--data-dir", used}, 1, "another process uses it"},
 		{"no directory", []string{"--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--data-dir", file + "/x"}, 1, "--data-dir"},
 		{"metrics in use", []string{"--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--metrics-listen", busy.Addr().String()}, 1, "--metrics-listen"},
-		{"etcd URL", []string{"--listen", "127.0.0.1:0", "--etcd", "ftp://x:1"}, 1, "want http or https"},
+		{"etcd URL", []string{"--listen", "127.0.0.1:0", "--etcd", "ftp://x:1"}, 2, "want http or https"},
+		{"plain etcd", []string{"--etcd", "http://192.0.2.1:2379"}, 2, "want https"},
+		{"plain text for all", []string{"--insecure-plaintext", "--listen", ":6790"}, 2, "loopback"},
+		{"plain text for agents", []string{"--insecure-plaintext", "--etcd-listen", "192.0.2.1:6779"}, 2, "loopback"},
+		{"plain text elsewhere", []string{"--insecure-plaintext", "--etcd", "http://192.0.2.1:2379"}, 2, "loopback"},
+		{"half a CA", []string{"--ca-cert", file}, 2, "--ca-key"},
+		{"no CA", []string{"--data-dir", t.TempDir(), "--ca-cert", file + "x", "--ca-key", file}, 1, "no such file"},
+		{"short life", []string{"--cert-lifetime", "1s"}, 2, "--cert-lifetime"},
+		{"advertised port", []string{"--advertise", "ctl:6790"}, 2, "without a port"},
 		{"unknown flag", []string{"--colour"}, 2, "--colour"},
 		{"argument", []string{"now"}, 2, "now"},
 		{"bad listen", []string{"--listen", "6790"}, 2, "host:port"},
@@ -302,7 +359,7 @@ func TestMistakes(t *testing.T) {
 		{"no pool", []string{"--default-pool", "ten"}, 2, "such as 10.64.0.0/10"},
 		{"bad length", []string{"--default-pool-length", "24"}, 2, "10 to 23"},
 		{"bad VNI", []string{"--first-vni", "0"}, 2, "16777215"},
-		{"both etcds", []string{"--etcd", "http://x:1", "--etcd-listen", ":1"}, 2, "only one of them"},
+		{"both etcds", []string{"--etcd", "https://x:1", "--etcd-listen", ":1"}, 2, "only one of them"},
 		{"bad level", []string{"--log-level", "loud"}, 2, "debug, info"},
 		{"bad file", []string{"--config", file}, 2, "log-level"},
 	} {

@@ -14,6 +14,8 @@ import (
 	"github.com/ovlnet/ovl/internal/telemetry"
 )
 
+const defaultListen = ":6790"
+
 // options are the flags.
 type options struct {
 	listen     string
@@ -23,19 +25,21 @@ type options struct {
 	pool       string
 	length     int
 	firstVNI   uint32
+	identity   identityOptions
 	telemetry  telemetry.Options
 
 	defaults admit.Defaults // parsed from those above
 }
 
 func (o *options) bind(flags *pflag.FlagSet) {
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:6790", "address of the gRPC API; nobody has to log in yet, so by default only this machine reaches it")
+	flags.StringVar(&o.listen, "listen", defaultListen, "address of the gRPC API, which asks for a certificate of the cluster")
 	flags.StringSliceVar(&o.etcd, "etcd", nil, "URLs of an etcd cluster to use, such as http://10.0.0.1:2379 (none: run an etcd within)")
-	flags.StringVar(&o.etcdListen, "etcd-listen", embedstore.DefaultClientAddr, "address of the etcd within, for the agents; by default only this machine reaches it")
-	flags.StringVar(&o.dataDir, "data-dir", "/var/lib/ovl-controller", "directory of the etcd within; made if it is missing")
+	flags.StringVar(&o.etcdListen, "etcd-listen", embedstore.DefaultClientAddr, "address of the etcd within, for the agents, which asks for a certificate of the cluster")
+	flags.StringVar(&o.dataDir, "data-dir", "/var/lib/ovl-controller", "directory of the etcd within and of this controller's keys; made if it is missing")
 	flags.StringVar(&o.pool, "default-pool", "10.64.0.0/10", "range from which networks without a subnet get one")
 	flags.IntVar(&o.length, "default-pool-length", 16, "prefix length of each of these subnets")
 	flags.Uint32Var(&o.firstVNI, "first-vni", 100, "VNIs are given out from this one upwards")
+	o.identity.bind(flags)
 	o.telemetry.Bind(flags)
 }
 
@@ -46,6 +50,7 @@ func (o *options) check(changed func(flag string) bool) error {
 		errs = append(errs, errors.New("--etcd-listen belongs to the etcd within, and --etcd uses another one: give only one of them"))
 	}
 	errs = append(errs, checkAddr("--listen", o.listen), checkAddr("--etcd-listen", o.etcdListen))
+	errs = append(errs, o.identity.check(o, changed))
 	pool, err := netip.ParsePrefix(o.pool)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--default-pool %q: want a range such as 10.64.0.0/10", o.pool))
@@ -78,10 +83,4 @@ func oneLine(errs []error) error {
 		}
 	}
 	return all
-}
-
-// local reports whether an address is only reached from this machine.
-func local(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
 }

@@ -32,7 +32,11 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	defer listener.Close()
-	facts, err := openBackend(ctx, o, log)
+	who, err := openTrust(o)
+	if err != nil {
+		return err
+	}
+	facts, err := openBackend(ctx, o, who, log)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // told to stop while starting
@@ -46,9 +50,10 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			Version: build.Version, Commit: build.Commit, Started: started,
 			EtcdEndpoints: facts.endpoints, EtcdEmbedded: facts.embedded(),
 		},
+		Identity: who.joining(o, facts),
 	})
-	announce(log, build, listener.Addr(), facts)
-	err = tasks(ctx, o, log, server, listener, facts)
+	who.announce(log, build, listener.Addr(), facts)
+	err = tasks(ctx, o, log, server, who, listener, facts)
 	return oneLine([]error{err, facts.close()})
 }
 
@@ -64,9 +69,10 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // tasks runs what makes up a controller, until ctx is done or one part fails.
-func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server, listener net.Listener, facts *backend) error {
+func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server, who *trust, listener net.Listener, facts *backend) error {
 	registry := telemetry.NewRegistry()
-	rpc := grpc.NewServer(server.Options(telemetry.NewController(registry).Answered)...) //nolint:contextcheck // each call has its own
+	settings := server.Options(telemetry.NewController(registry).Answered) //nolint:contextcheck // each call has its own
+	rpc := grpc.NewServer(append(settings, who.options(log)...)...)
 	alive := api.Health()
 	server.Register(rpc)
 	grpc_health_v1.RegisterHealthServer(rpc, alive)
@@ -75,6 +81,7 @@ func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server,
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { server.Probe(ctx, alive); return nil })
 	group.Go(func() error { return facts.watch(ctx) })
+	group.Go(func() error { return who.run(ctx, facts.kv, log) })
 	group.Go(func() error {
 		return telemetry.Serve(ctx, telemetry.Config{
 			Listen: o.telemetry.MetricsListen, Gatherer: registry, Log: log,
@@ -106,20 +113,6 @@ func stop(log *slog.Logger, server *api.Server, alive *health.Server, rpc *grpc.
 	cut := time.AfterFunc(stopTimeout, rpc.Stop)
 	defer cut.Stop()
 	rpc.GracefulStop()
-}
-
-// announce says in one line where the controller listens, and for whom: until
-// clients have to prove who they are, an open port is open to everybody.
-func announce(log *slog.Logger, build telemetry.Build, api net.Addr, facts *backend) {
-	attrs := []any{
-		slog.String("version", build.Version), slog.String("listen", api.String()),
-		slog.Any("etcd", facts.endpoints), slog.Bool("embedded", facts.embedded()),
-	}
-	if local(api) && facts.local() {
-		log.Info("ovl-controller listens on loopback only, since clients need not log in yet: --listen and --etcd-listen open it to other hosts", attrs...)
-		return
-	}
-	log.Warn("ovl-controller is open to everybody who reaches its addresses, since clients need not log in yet: keep them on a trusted network", attrs...)
 }
 
 // notify tells systemd, if it started this process (NOTIFY_SOCKET).

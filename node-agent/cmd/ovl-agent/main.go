@@ -25,13 +25,13 @@ It leases subnets from etcd, keeps bridges, VXLAN devices, routes, neighbours,
 forwarding entries and firewall rules as the cluster wants them, and attaches
 containers for ovlctl, CNI and Docker. Stopping it leaves the data path in place;
 "ovl-agent cleanup" removes it.`,
-		Example: `  ovl-agent --etcd http://10.0.0.1:6779
-  ovl-agent --etcd http://10.0.0.1:6779 --underlay-interface eth1 --name rack1-7
+		Example: `  ovl-agent join --controller 10.0.0.1:6790 --token ovl1-…
+  ovl-agent --underlay-interface eth1
   ovl-agent cleanup`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), &o) },
 	}
 	settings.Daemon(root, telemetry.Version())
 	o.bind(root)
-	root.AddCommand(newCleanupCommand(&o))
+	root.AddCommand(newJoinCommand(&o), newCleanupCommand(&o))
 	return root
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/settings"
@@ -19,6 +20,11 @@ import (
 // options are what the operator says.
 type options struct {
 	etcd         []string
+	controllers  []string
+	etcdCA       string
+	etcdCert     string
+	etcdKey      string
+	plaintext    bool
 	name         string
 	link, addr   string
 	stateDir     string
@@ -35,9 +41,18 @@ func (o *options) bind(root *cobra.Command) {
 	p := root.PersistentFlags()
 	p.StringVar(&o.stateDir, "state-dir", "/var/lib/ovl", "directory of the host's identity, leases and attachments")
 	p.StringVar(&o.socket, "socket", "/run/ovl/agent.sock", "unix socket on which ovlctl and the plugins ask the agent")
-	f := root.Flags()
-	f.StringSliceVar(&o.etcd, "etcd", []string{"http://127.0.0.1:6779"}, "URLs of etcd, that of a controller's embedded one included")
-	f.StringVar(&o.name, "name", "", "name of this host in the cluster (default: the hostname's first label)")
+	o.bindRun(root.Flags())
+}
+
+// bindRun adds what an agent needs that runs.
+func (o *options) bindRun(f *pflag.FlagSet) {
+	f.StringSliceVar(&o.etcd, "etcd", nil, "URLs of etcd (default: those that the controller named when this host joined)")
+	f.StringSliceVar(&o.controllers, "controller", nil, "addresses of controllers, HOST:PORT (default: that at which this host joined)")
+	f.StringVar(&o.etcdCA, "etcd-ca", "", "CA of an etcd that is not the controller's, in PEM (default: the cluster's own)")
+	f.StringVar(&o.etcdCert, "etcd-cert", "", "certificate to show to that etcd, in PEM (default: this host's own)")
+	f.StringVar(&o.etcdKey, "etcd-key", "", "key of that certificate (default: in the same file)")
+	f.BoolVar(&o.plaintext, "insecure-plaintext", false, "speak plain text with an etcd on loopback, and be no member; with --etcd only")
+	f.StringVar(&o.name, "name", "", "name of this host in the cluster (default: that under which it joined, or the hostname's first label)")
 	f.StringVar(&o.link, "underlay-interface", "", "interface that carries the tunnel (default: that of the default route)")
 	f.StringVar(&o.addr, "underlay-address", "", "address at which other hosts reach this one (default: the interface's first)")
 	f.Uint16Var(&o.vxlanPort, "vxlan-port", 4789, "UDP port of the tunnel; the same on all hosts")
@@ -65,14 +80,11 @@ func (o *options) host() (string, error) {
 }
 
 func (o *options) check() error {
-	if len(o.etcd) == 0 {
-		return settings.Usage(fmt.Errorf("--etcd: want at least one URL, such as http://10.0.0.1:6779"))
+	if _, err := o.host(); err != nil {
+		return err
 	}
-	for _, s := range o.etcd {
-		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return settings.Usage(fmt.Errorf("--etcd %q: want a URL such as http://10.0.0.1:6779", s))
-		}
+	if err := o.checkEtcd(); err != nil {
+		return settings.Usage(err)
 	}
 	if o.vxlanPort == 0 {
 		return settings.Usage(fmt.Errorf("--vxlan-port: want 1 to 65535"))
@@ -81,6 +93,29 @@ func (o *options) check() error {
 		return settings.Usage(fmt.Errorf("--session-ttl %v, --ownership-ttl %v: want at least 2s, and ownership no shorter than the session", o.sessionTTL, o.ownershipTTL))
 	}
 	return nil
+}
+
+func (o *options) checkEtcd() error {
+	if o.plaintext && len(o.etcd) == 0 {
+		return fmt.Errorf("--insecure-plaintext: name the etcd with --etcd http://127.0.0.1:6779")
+	}
+	for _, s := range o.etcd {
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+			return fmt.Errorf("--etcd %q: want a URL such as https://10.0.0.1:6779", s)
+		case !o.plaintext && u.Scheme == "http":
+			return fmt.Errorf("--etcd %s: want https: plain text needs --insecure-plaintext, and loopback", s)
+		case o.plaintext && !loopback(u.Hostname()):
+			return fmt.Errorf("--etcd %s: --insecure-plaintext is for loopback addresses only", s)
+		}
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 func (o *options) underlay() (agent.UnderlayChoice, error) {

@@ -37,10 +37,6 @@ func serve(ctx context.Context, o *options) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	name, err := o.host()
-	if err != nil {
-		return err
-	}
 	choice, err := o.underlay()
 	if err != nil {
 		return err
@@ -66,16 +62,20 @@ func serve(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	kv, err := etcd.Dial(etcd.Config{Endpoints: o.etcd, Log: log})
+	in, err := o.membership(id)
+	if err != nil {
+		return err
+	}
+	kv, err := etcd.Dial(etcd.Config{Endpoints: in.etcd, TLS: in.tls, Log: log})
 	if err != nil {
 		return err
 	}
 	defer kv.Close() // nothing is buffered
 
-	d := &program{o: o, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay}
-	d.self = cluster.Host{ID: id, Name: name, Underlay: underlay.Addrs, VXLANPort: o.vxlanPort, Version: telemetry.Version().Version}
-	log.Info("starting", "version", telemetry.Version().Version, "host", name, "id", id,
-		"underlay", underlay.Link, "address", underlay.Addrs[0], "mtu", underlay.MTU, "etcd", strings.Join(o.etcd, ","), "socket", o.socket)
+	d := &program{o: o, in: in, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay}
+	d.self = cluster.Host{ID: id, Name: in.name, Underlay: underlay.Addrs, VXLANPort: o.vxlanPort, Version: telemetry.Version().Version}
+	log.Info("starting", "version", telemetry.Version().Version, "host", in.name, "id", id,
+		"underlay", underlay.Link, "address", underlay.Addrs[0], "mtu", underlay.MTU, "etcd", strings.Join(in.etcd, ","), "socket", o.socket)
 	trimHeap()
 	if err := d.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -126,6 +126,7 @@ func firstLook(ctx context.Context, k *kernel.Linux, choice agent.UnderlayChoice
 // program is the agent's rooms, wired together.
 type program struct {
 	o        *options
+	in       membership
 	log      *slog.Logger
 	db       *bbolt.DB
 	linux    *kernel.Linux
@@ -224,9 +225,10 @@ func (d *program) run(ctx context.Context) error {
 	}
 	build := telemetry.Version()
 	about := attach.NewAgentService(r.Attachments, attach.Process{
-		Host: r.loop.Self, Version: build.Version, Commit: build.Commit, Started: time.Now(), StoreEndpoints: d.o.etcd,
+		Host: r.loop.Self, Version: build.Version, Commit: build.Commit, Started: time.Now(), StoreEndpoints: d.in.etcd,
 	})
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.in.renew(ctx, d.log) })
 	g.Go(func() error { return r.mirror.Run(ctx) })
 	g.Go(func() error { return r.keeper.Run(ctx) })
 	g.Go(func() error { return r.loop.Run(ctx) })

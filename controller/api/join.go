@@ -1,0 +1,249 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/gate"
+	"github.com/ovlnet/ovl/controller/roll"
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
+	"github.com/ovlnet/ovl/internal/store"
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// Identity is what it takes to make members.
+type Identity struct {
+	Authority     *identity.Authority
+	Life          time.Duration    // of certificates
+	EtcdEndpoints []string         // where members find etcd; see Membership
+	Now           func() time.Time // not nil
+}
+
+func (s *Server) hasIdentity(doing string) error {
+	if s.identity == nil {
+		return status.Errorf(codes.FailedPrecondition, "%s: this controller speaks plain text, so there is nothing to join: start it without --insecure-plaintext", doing)
+	}
+	return nil
+}
+
+// joins implements JoinService.
+type joins struct {
+	ovlv1.UnimplementedJoinServiceServer
+	*Server
+}
+
+// applicant is who wants to join, as far as the request alone tells.
+type applicant struct {
+	token, secret string
+	host          cluster.HostID // of a host
+	name          string
+	public        crypto.PublicKey
+	key           identity.Print
+}
+
+// Join implements JoinService.
+func (s *joins) Join(ctx context.Context, req *ovlv1.JoinRequest) (*ovlv1.Membership, error) {
+	doing := "join"
+	if err := s.hasIdentity(doing); err != nil {
+		return nil, err
+	}
+	a, vs := newApplicant(req)
+	if err := invalid(doing, vs); err != nil {
+		return nil, err
+	}
+	// Those that come at once mostly have one token: side by side they would only
+	// make each other try again.
+	select {
+	case s.joining <- struct{}{}:
+		defer func() { <-s.joining }()
+	case <-ctx.Done():
+		return nil, interrupted(ctx, doing)
+	}
+	who, err := retry(ctx, doing, func() (identity.Who, error) { return s.enter(ctx, a) })
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("a member joined", "who", who.String(), "name", a.name, "token", a.token)
+	return s.membership(who, a.public)
+}
+
+func newApplicant(req *ovlv1.JoinRequest) (applicant, []admit.Violation) {
+	a := applicant{token: req.GetTokenId(), secret: req.GetSecret(), name: req.GetName()}
+	var vs []admit.Violation
+	note := func(field string, err error) {
+		if err != nil {
+			vs = append(vs, admit.Violation{Field: field, Description: err.Error()})
+		}
+	}
+	note("token", identity.CheckTokenID(a.token))
+	note("token", identity.CheckSecret(a.secret))
+	if a.name != "" || req.GetHostId() != "" {
+		vs = append(vs, admit.Name("name", a.name)...)
+	}
+	var err error
+	if req.GetHostId() != "" {
+		a.host, err = cluster.ParseHostID(req.GetHostId())
+		note("host_id", err)
+	}
+	a.public, a.key, err = identity.CheckRequest(req.GetRequest())
+	note("request", err)
+	return a, vs
+}
+
+// who returns what the applicant would be with that role.
+func (a applicant) who(role identity.Role) identity.Who {
+	if role == identity.Host {
+		return identity.Who{Role: role, Name: string(a.host)}
+	}
+	return identity.Who{Role: role, Name: a.name}
+}
+
+// enter makes the applicant a member, with one use of its token, in one
+// transaction. Who is one already with that key is let in again, at no cost: the
+// answer got lost.
+func (s *joins) enter(ctx context.Context, a applicant) (identity.Who, error) {
+	token, err := s.token(ctx, a)
+	if err != nil {
+		return identity.Who{}, err
+	}
+	a.name = cmp.Or(a.name, token.Name)
+	who := a.who(token.Role)
+	if who.Check() != nil || who.Role != identity.Host && a.host != "" || who.Name == identity.Local {
+		return who, status.Errorf(codes.InvalidArgument, "join: this token lets in a %s: want %s", token.Role, map[bool]string{true: "the ID of a host", false: "ovlctl login, and another name than \"local\""}[who.Role == identity.Host])
+	}
+	conds, writes, err := s.places(ctx, a, who)
+	if err != nil || len(writes) == 0 {
+		return who, err
+	}
+	if token.Uses > 0 && token.Used >= token.Uses {
+		return who, status.Errorf(codes.Unauthenticated, "join: token %s has been used %d times, which is all it serves: ask an admin for another (ovlctl token create)", token.ID, token.Uses)
+	}
+	spent := token
+	spent.Used++
+	value, err := roll.EncodeToken(spent)
+	if err != nil {
+		return who, err
+	}
+	conds = append(conds, store.Unchanged(roll.TokenKey(token.ID), token.Revision))
+	writes = append(writes, store.Put(roll.TokenKey(token.ID), value, 0))
+	_, err = s.commit(ctx, conds, writes)
+	return who, err
+}
+
+// token returns the applicant's token, if it serves him. That it is spent is for
+// the caller to see.
+func (s *joins) token(ctx context.Context, a applicant) (roll.Token, error) {
+	key := roll.TokenKey(a.token)
+	page, err := s.fetch(ctx, key)
+	if err != nil {
+		return roll.Token{}, err
+	}
+	r, ok := roll.Exact(page, key)
+	token, err := roll.DecodeToken(r)
+	switch now := s.identity.Now(); {
+	case !ok || err != nil || !identity.Matches(token.Hash, a.secret):
+		return token, status.Error(codes.Unauthenticated, "join: no such token: it was revoked, expired long ago, or is not whole: ask an admin for another (ovlctl token create)")
+	case !token.Expires.After(now):
+		return token, status.Errorf(codes.Unauthenticated, "join: token %s expired at %s: ask an admin for another (ovlctl token create)", token.ID, token.Expires.UTC().Format(time.RFC3339))
+	case token.Name != "" && a.name != "" && token.Name != a.name:
+		return token, status.Errorf(codes.Unauthenticated, "join: token %s is for %s %s alone, and this is %s: ask an admin for another (ovlctl token create)", token.ID, token.Role, token.Name, a.name)
+	}
+	return token, nil
+}
+
+// places returns what makes the applicant a member unless something changed
+// meanwhile; nothing if it is one already.
+func (s *joins) places(ctx context.Context, a applicant, who identity.Who) (conds []store.Cond, writes []store.Write, err error) {
+	key, name := roll.MemberKey(who), roll.NameKey(a.name)
+	page, err := s.fetch(ctx, key, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	var member roll.Member
+	if r, ok := roll.Exact(page, key); ok {
+		if member, err = roll.DecodeMember(r); err != nil {
+			return nil, nil, err
+		}
+		if member.Key != a.key {
+			return nil, nil, status.Errorf(codes.AlreadyExists, "join: %s (%s) is a member with another key: if this is the same one, remove it first (%s)", who, member.Name, removal(who, member.Name))
+		}
+	}
+	conds = append(conds, store.Unchanged(key, member.Revision))
+	if who.Role == identity.Host {
+		nameRev, mine, err := nameOf(page, name, a.host)
+		if err != nil {
+			return nil, nil, err
+		}
+		if nameRev > 0 && !mine {
+			return nil, nil, status.Errorf(codes.AlreadyExists, "join: another host has joined as %s: choose another --name, or remove that one first (ovlctl host rm %s)", a.name, a.name)
+		}
+		value, err := roll.EncodeName(a.host)
+		if err != nil {
+			return nil, nil, err
+		}
+		conds, writes = append(conds, store.Unchanged(name, nameRev)), append(writes, store.Put(name, value, 0))
+		if member.Name != "" && member.Name != a.name {
+			writes = append(writes, store.Delete(roll.NameKey(member.Name)))
+		}
+	}
+	if member.Revision > 0 && (member.Name == a.name || who.Role != identity.Host) {
+		return nil, nil, nil
+	}
+	value, err := roll.EncodeMember(roll.Member{Who: who, Name: a.name, Key: a.key, Joined: s.identity.Now(), Token: a.token})
+	return conds, append(writes, store.Put(key, value, 0)), err
+}
+
+// nameOf returns the revision of the record that reserves a name (0: none), and
+// whether it is that host's.
+func nameOf(p store.Page, key string, id cluster.HostID) (rev int64, mine bool, err error) {
+	r, ok := roll.Exact(p, key)
+	if !ok {
+		return 0, false, nil
+	}
+	holder, err := roll.DecodeName(r)
+	return r.ModRev, holder == id, err
+}
+
+func removal(who identity.Who, name string) string {
+	if who.Role == identity.Host {
+		return "ovlctl host rm " + name
+	}
+	return fmt.Sprintf("ovlctl member rm %s %s", who.Role, who.Name)
+}
+
+// Renew implements JoinService.
+func (s *joins) Renew(ctx context.Context, req *ovlv1.RenewRequest) (*ovlv1.Membership, error) {
+	if err := s.hasIdentity("renew"); err != nil {
+		return nil, err
+	}
+	who, key, ok := gate.Caller(ctx)
+	public, asked, err := identity.CheckRequest(req.GetRequest())
+	switch {
+	case err != nil:
+		return nil, invalid("renew", []admit.Violation{{Field: "request", Description: err.Error()}})
+	case !ok || who.Role == identity.Controller || who.Name == identity.Local:
+		return nil, status.Error(codes.PermissionDenied, "renew: only who has joined renews")
+	case asked != key:
+		return nil, status.Error(codes.PermissionDenied, "renew: the request is for another key than your certificate's: join again to change keys")
+	}
+	return s.membership(who, public)
+}
+
+// membership issues the certificate.
+func (s *joins) membership(who identity.Who, public crypto.PublicKey) (*ovlv1.Membership, error) {
+	chain, err := s.identity.Authority.Issue(who, public, identity.Names{}, s.identity.Now(), s.identity.Life)
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "%v", err)
+	}
+	return &ovlv1.Membership{
+		Chain: identity.DER(chain), Roots: identity.DER(s.identity.Authority.Roots()), EtcdEndpoints: s.identity.EtcdEndpoints,
+	}, nil
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
+	"github.com/ovlnet/ovl/internal/settings"
+	"github.com/ovlnet/ovl/node-agent/member"
+)
+
+// membership is what the agent knows of its cluster when it starts.
+type membership struct {
+	name   string
+	etcd   []string
+	tls    *tls.Config    // nil: plain text
+	member *member.Member // nil: of no cluster with members
+}
+
+// identityDir is where a host's keys are.
+func (o *options) identityDir() string { return filepath.Join(o.stateDir, "identity") }
+
+// membership returns what this host learned when it joined, but for what the
+// operator says.
+func (o *options) membership(id cluster.HostID) (membership, error) {
+	if o.plaintext {
+		name, err := o.host()
+		return membership{name: name, etcd: o.etcd}, err
+	}
+	m, err := member.Open(o.identityDir(), id, time.Now)
+	if err != nil {
+		return membership{}, err
+	}
+	if o.name != "" && o.name != m.Cluster.Name {
+		return membership{}, settings.Usage(fmt.Errorf("--name %s: this host joined as %s: leave --name out, or join again under that name", o.name, m.Cluster.Name))
+	}
+	in := membership{name: m.Cluster.Name, etcd: m.Cluster.Etcd, member: m}
+	if len(o.controllers) > 0 {
+		m.Cluster.Controllers = o.controllers
+	}
+	if len(o.etcd) > 0 {
+		in.etcd = o.etcd
+	}
+	in.tls = m.Credential.Client()
+	if o.etcdCA != "" || o.etcdCert != "" {
+		in.tls, err = identity.Foreign(o.etcdCA, o.etcdCert, o.etcdKey, m.Credential)
+	}
+	return in, err
+}
+
+// renew keeps the certificate fresh, if there is one.
+func (in membership) renew(ctx context.Context, log *slog.Logger) error {
+	if in.member == nil {
+		return nil
+	}
+	return in.member.Renew(ctx, log)
+}

@@ -1,0 +1,170 @@
+package member
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
+)
+
+// Config says who joins what.
+type Config struct {
+	Dir        string // of the identity
+	Host       cluster.HostID
+	Name       string
+	Controller string // HOST:PORT
+	Token      identity.Token
+	Now        func() time.Time
+}
+
+// Join makes this host a member of the token's cluster, and returns it. A host
+// that is one already stays what it is, and spends nothing.
+func Join(ctx context.Context, c Config) (*Member, error) {
+	old, err := Open(c.Dir, c.Host, c.Now)
+	switch {
+	case err == nil && !c.of(old):
+		return nil, fmt.Errorf("join: this host is a member of another cluster, whose CA has fingerprint %s: to leave it for good, stop the agent and remove %s", identity.PrintOf(old.Credential.Roots()[0]), c.Dir)
+	case err == nil && c.now().Before(old.Credential.Pair().Leaf().NotAfter) && old.Cluster.Name == c.Name:
+		return old, nil
+	case err != nil && !errors.Is(err, ErrNotJoined):
+		return nil, err
+	}
+	key, err := c.key(old)
+	if err != nil {
+		return nil, err
+	}
+	pair, roots, etcd, err := c.ask(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	where := Cluster{Name: c.Name, Controllers: []string{c.Controller}, Etcd: etcd}
+	if err := save(c.Dir, where, pair, roots); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(filepath.Join(c.Dir, keyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	return Open(c.Dir, c.Host, c.Now)
+}
+
+func (c Config) now() time.Time { return c.Now() }
+
+// of reports whether a member is one of the token's cluster.
+func (c Config) of(m *Member) bool {
+	for _, r := range m.Credential.Roots() {
+		if identity.PrintOf(r) == c.Token.CA {
+			return true
+		}
+	}
+	return false
+}
+
+// key returns the key to join with: that of a certificate which has expired, or
+// that of a join whose answer got lost, so that the controller knows it again;
+// else a new one.
+func (c Config) key(old *Member) (crypto.Signer, error) {
+	if old != nil {
+		return old.Credential.Pair().Key, nil
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("join: %w: run as root, or choose another --state-dir", err)
+	}
+	path := filepath.Join(c.Dir, keyFile)
+	data, err := identity.ReadKey(path)
+	if err == nil {
+		return identity.ParseKey(data)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	key, err := identity.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	if data, err = identity.EncodeKey(key); err == nil {
+		err = identity.Write(path, data)
+	}
+	return key, err
+}
+
+// ask has the key certified. Nothing is said before the other end has shown the
+// token's CA.
+func (c Config) ask(ctx context.Context, key crypto.Signer) (p identity.Pair, rootsPEM []byte, etcd []string, err error) {
+	request, err := identity.NewRequest(key)
+	if err != nil {
+		return p, nil, nil, err
+	}
+	conn, err := dial(c.Controller, identity.Pinned(c.Token.CA, c.Now))
+	if err != nil {
+		return p, nil, nil, err
+	}
+	defer conn.Close() // nothing is sent any more
+	m, err := ovlv1.NewJoinServiceClient(conn).Join(ctx, &ovlv1.JoinRequest{
+		TokenId: c.Token.ID, Secret: c.Token.Secret, Request: request, HostId: string(c.Host), Name: c.Name,
+	})
+	if err != nil {
+		return p, nil, nil, said("join "+c.Controller, err)
+	}
+	p, roots, err := accept(m, key)
+	if err != nil {
+		return p, nil, nil, fmt.Errorf("join %s: %w", c.Controller, err)
+	}
+	if etcd, err = endpoints(m.GetEtcdEndpoints(), c.Controller); err != nil {
+		return p, nil, nil, fmt.Errorf("join %s: %w", c.Controller, err)
+	}
+	return p, identity.EncodeCerts(roots), etcd, nil
+}
+
+// endpoints returns the URLs of etcd; one without a host is where the controller
+// was reached.
+func endpoints(urls []string, controller string) ([]string, error) {
+	if len(urls) == 0 || len(urls) > maxTargets {
+		return nil, fmt.Errorf("%d endpoints of etcd: want 1 to %d", len(urls), maxTargets)
+	}
+	var all []string
+	for _, s := range urls {
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "https" || u.Port() == "" {
+			return nil, fmt.Errorf("endpoint of etcd %.160q: want a URL such as https://10.0.0.1:6779", s)
+		}
+		if u.Hostname() == "" {
+			host, _, err := net.SplitHostPort(controller)
+			if err != nil {
+				return nil, fmt.Errorf("controller %q: want HOST:PORT", controller)
+			}
+			u.Host = net.JoinHostPort(host, u.Port())
+		}
+		all = append(all, u.String())
+	}
+	return all, nil
+}
+
+// dial returns a connection that connects when it is first used.
+func dial(controller string, settings *tls.Config) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("passthrough:///"+controller,
+		grpc.WithTransportCredentials(credentials.NewTLS(settings)), grpc.WithAuthority("ovl"), grpc.WithNoProxy())
+	if err != nil {
+		return nil, fmt.Errorf("dial controller %s: %w", controller, err)
+	}
+	return conn, nil
+}
+
+// said is the error of a call as people read it.
+func said(doing string, err error) error {
+	return fmt.Errorf("%s: %s", doing, status.Convert(err).Message())
+}
