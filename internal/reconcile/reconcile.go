@@ -109,10 +109,11 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 			r.settle(want, ops, now())
 		}
 		p := pass{r: r, want: want, now: now, stopped: map[dataplane.Key]bool{}, written: dataplane.Scope{}, simple: true}
-		for _, op := range ops {
+		for i, op := range ops {
 			if ctx.Err() != nil {
 				break
 			}
+			p.sweep(ctx, ops[i:])
 			p.do(ctx, op)
 		}
 		rep.Applied += p.applied
@@ -186,6 +187,7 @@ type pass struct {
 	done    []dataplane.Op
 	simple  bool // all operations went well and none can have changed another row
 	again   bool
+	swept   bool // what is deleted together has been
 }
 
 func (p *pass) do(ctx context.Context, op dataplane.Op) {

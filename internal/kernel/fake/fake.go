@@ -136,6 +136,17 @@ func (k *Kernel) Apply(ctx context.Context, op dataplane.Op) error {
 	return nil
 }
 
+// Sweep implements [reconcile.Sweeper].
+func (k *Kernel) Sweep(ctx context.Context, links []dataplane.Link) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, l := range links {
+		if ctx.Err() == nil {
+			_ = k.apply(dataplane.Op{Verb: dataplane.Delete, Row: l}) // its own operation tells why not
+		}
+	}
+}
+
 func (k *Kernel) apply(op dataplane.Op) error {
 	switch r := op.Row.(type) {
 	case dataplane.Set:

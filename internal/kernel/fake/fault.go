@@ -57,6 +57,17 @@ func (f *Faults) Apply(ctx context.Context, op dataplane.Op) error {
 	return f.Kernel.Apply(ctx, op)
 }
 
+// Sweep implements [reconcile.Sweeper]; after the last operation that is let
+// through, and where keys fail, it does nothing.
+func (f *Faults) Sweep(ctx context.Context, links []dataplane.Link) {
+	f.mu.Lock()
+	over := f.StopAfter > 0 && f.n >= f.StopAfter
+	f.mu.Unlock()
+	if s, ok := f.Kernel.(reconcile.Sweeper); ok && !over && len(f.Keys)+len(f.Nth) == 0 {
+		s.Sweep(ctx, links)
+	}
+}
+
 // Applied returns how many operations were tried.
 func (f *Faults) Applied() int {
 	f.mu.Lock()

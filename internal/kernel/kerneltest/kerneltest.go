@@ -61,6 +61,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"half-made links", testHalfMade},
 		{"links made anew", testReplacedLinks},
 		{"parameters of a link", testLinkSysctl},
+		{"many links go together", testSweep},
+		{"an address that moves to another link", testMovedAddress},
 		{"links on a link", testParents},
 		{"links on a VLAN", testVLAN},
 		{"foreign objects are not seen nor touched", testModesty},

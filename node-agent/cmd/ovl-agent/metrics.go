@@ -25,6 +25,13 @@ func (m metered) Apply(ctx context.Context, op dataplane.Op) error {
 	return err
 }
 
+// Sweep implements [reconcile.Sweeper], as far as the kernel within does.
+func (m metered) Sweep(ctx context.Context, links []dataplane.Link) {
+	if s, ok := m.Kernel.(reconcile.Sweeper); ok {
+		s.Sweep(ctx, links)
+	}
+}
+
 // tellEvery is how old the gauges may be.
 const tellEvery = 2 * time.Second
 
