@@ -111,13 +111,31 @@ func (p *planner) forwardRules(f dataplane.Family, on []pooled, bridges []string
 	rules = append(rules, portForwards(on, bridges)...)
 	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP")
 	for _, n := range on {
-		for _, b := range n.bridges() {
-			if !n.Internal {
-				rules = append(rules, fmt.Sprintf("-i %s -j ACCEPT", b))
-			}
-		}
+		rules = append(rules, outwardRules(f, n)...)
 	}
 	return append(rules, "-i ovb+ -j DROP")
+}
+
+// outwardRules let a network's containers out. Where they are masqueraded, only
+// what is or will be: what connection tracking calls invalid (a wrong checksum is
+// enough) passes no rule of the nat table, and neither does a connection that was
+// confirmed without one. br_netfilter confirms those of broadcast frames
+// (br_nf_local_in in net/bridge/br_netfilter_hooks.c), so that a container could
+// begin one by a broadcast and go on with its own address on the underlay.
+func outwardRules(f dataplane.Family, n pooled) []string {
+	var rules []string
+	for _, b := range n.bridges() {
+		switch {
+		case n.Internal:
+		case n.masqueraded(f):
+			rules = append(rules,
+				fmt.Sprintf("-i %s -m conntrack --ctstate SNAT,DNAT -j ACCEPT", b),
+				fmt.Sprintf("-i %s -m conntrack --ctstate NEW,RELATED ! --ctstatus CONFIRMED -j ACCEPT", b))
+		default:
+			rules = append(rules, fmt.Sprintf("-i %s -j ACCEPT", b))
+		}
+	}
+	return rules
 }
 
 // withinRules let a network's own traffic through: between each of its bridges
@@ -173,13 +191,18 @@ func inputRules(f dataplane.Family, on []pooled) []string {
 	return append(rules, "-i ovx+ -j DROP")
 }
 
+// masqueraded reports whether the outside sees the host's address.
+func (n network) masqueraded(f dataplane.Family) bool {
+	return !n.Internal && (f == dataplane.IPv4 && n.Masquerade || f == dataplane.IPv6 && n.NAT66)
+}
+
 // masqueradeRules give the traffic of this host's containers to the outside
 // the host's address, in IPv6 only where that is asked for: its addresses need
 // no sharing. Between containers it is never changed.
 func masqueradeRules(f dataplane.Family, on []pooled) []string {
 	var rules []string
 	for _, n := range on {
-		if n.Internal || f == dataplane.IPv4 && !n.Masquerade || f == dataplane.IPv6 && !n.NAT66 {
+		if !n.masqueraded(f) {
 			continue
 		}
 		for _, from := range n.sources() {

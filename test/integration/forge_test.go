@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,20 +93,34 @@ func forged(vni uint32, to cluster.MAC, from, dst netip.Addr) string {
 }
 
 // refusedDatagrams is how many datagrams for a port without a listener have
-// reached a container, of both families.
+// reached a container.
 func refusedDatagrams(t *testing.T, c labtest.Container) int {
 	t.Helper()
-	// Absolute, and without the file in which it remembers what it showed.
-	out := c.Run(t, "sh", "-c", "nstat -a -s -z UdpNoPorts Udp6NoPorts")
-	total := 0
-	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); len(f) >= 2 && strings.HasSuffix(f[0], "NoPorts") {
-			n, err := strconv.Atoi(f[1])
+	return counter(t, c, "/proc/net/snmp", "Udp:", "NoPorts")
+}
+
+// counter reads a counter of a container's network from a file that has a line
+// of names and then one of values for each group (proc_pid_net(5)).
+func counter(t *testing.T, c labtest.Container, file, group, name string) int {
+	t.Helper()
+	var names []string
+	for line := range strings.Lines(c.Run(t, "cat", file)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != group {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		if i := slices.Index(names, name); i > 0 && i < len(fields) {
+			n, err := strconv.Atoi(fields[i])
 			if err != nil {
 				t.Fatal(err)
 			}
-			total += n
+			return n
 		}
 	}
-	return total
+	t.Fatalf("no %s of %s in %s", name, group, file)
+	return 0
 }
