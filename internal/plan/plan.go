@@ -144,35 +144,6 @@ func (p *planner) network(n cluster.Network) network {
 	return out
 }
 
-// The bytes that VXLAN adds to a packet: outer Ethernet header as carried
-// inside (14), VXLAN (8), UDP (8) and the outer IP header (RFC 7348 section 5).
-const (
-	overheadIPv4 = 14 + 8 + 8 + 20
-	overheadIPv6 = 14 + 8 + 8 + 40
-)
-
-// mtu returns what a container on n may send: what the underlay carries less
-// the overhead of a tunnel, or less if the network asks for it.
-func (p *planner) mtu(n cluster.Network) int {
-	most := p.local.Underlay.MTU
-	switch {
-	case n.Driver != cluster.DriverOverlay: // as it is: also what leaves a bridge leaves by the underlay
-	case p.local.Underlay.Addrs[0].Is4():
-		most -= overheadIPv4
-	default:
-		most -= overheadIPv6
-	}
-	if n.MTU > most {
-		p.fault(cluster.SeverityWarning, "network "+n.Name,
-			fmt.Sprintf("its MTU of %d does not fit %s, which carries %d: using %d", n.MTU, p.local.Underlay.Link, p.local.Underlay.MTU, most),
-			"lower the network's MTU, or raise the underlay's")
-	}
-	if n.MTU > 0 && n.MTU < most {
-		return n.MTU
-	}
-	return most
-}
-
 // sysctls emits the kernel parameters without which nothing is forwarded.
 func (p *planner) sysctls(nets []network) {
 	names := map[dataplane.Family]string{

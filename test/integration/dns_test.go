@@ -55,12 +55,12 @@ func digs(t *testing.T, c labtest.Container, want map[string]string) {
 	}
 }
 
-// knows waits until a container can look a name up, and returns how long that
+// knows waits until a container gets that answer to a question for dig, and returns how long that
 // took.
-func knows(t *testing.T, c labtest.Container, name, answer string) time.Duration {
+func knows(t *testing.T, c labtest.Container, question, answer string) time.Duration {
 	t.Helper()
-	return labtest.Until(t, fmt.Sprintf("%s knows %s as %s", c, name, answer), func() error {
-		if got := dig(t, c, name).String(); got != answer {
+	return labtest.Until(t, fmt.Sprintf("%s knows %s as %s", c, question, answer), func() error {
+		if got := dig(t, c, strings.Fields(question)...).String(); got != answer {
 			return fmt.Errorf("it is %s", got)
 		}
 		return nil

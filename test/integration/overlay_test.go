@@ -127,19 +127,3 @@ func TestFamilies(t *testing.T) {
 		})
 	}
 }
-
-func TestPacketsOfTheLargestSizePass(t *testing.T) {
-	t.Parallel()
-	l := labtest.Up(t, lab.Config{Hosts: 2, MTU: 1400})
-	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16")
-	blue := onEach(t, l, "blue")
-	complete(t, blue)
-	const want = 1400 - 50 // outer Ethernet 14, IPv4 20, UDP 8 and VXLAN 8 bytes: RFC 7348
-	for _, c := range blue {
-		if got := c.Run(t, "cat", "/sys/class/net/eth0/mtu"); got != fmt.Sprint(want) {
-			t.Errorf("MTU in %s is %s, want %d", c, got, want)
-		}
-	}
-	size := want - 20 - 8 // IPv4 and ICMP headers
-	blue[0].Run(t, "ping", "-c1", "-W5", "-M", "do", "-s", fmt.Sprint(size), blue[1].Addr(t).String())
-}
