@@ -20,16 +20,15 @@ install -d /etc/ovl /etc/iproute2/rt_protos.d /etc/systemd/networkd.conf.d
 install -m 644 "$from"/deploy/rt_protos.d/ovl.conf /etc/iproute2/rt_protos.d/
 install -m 644 "$from"/deploy/networkd/ovl.conf /etc/systemd/networkd.conf.d/
 install -m 644 "$from"/deploy/networkd/10-ovl.network /etc/systemd/network/
-echo "export OVL_CONTROLLER=$control:6790" >/etc/profile.d/ovl.sh
 
 if [ "$name" = control ]; then
 	unit=ovl-controller
 	printf '%s\n' "OVL_LISTEN=$address:6790" "OVL_ETCD_LISTEN=$address:6779" >/etc/ovl/controller.env
 else
 	unit=ovl-agent
-	printf '%s\n' "OVL_ETCD=http://$control:6779" "OVL_UNDERLAY_ADDRESS=$address" >/etc/ovl/agent.env
+	printf '%s\n' "OVL_UNDERLAY_ADDRESS=$address" >/etc/ovl/agent.env
 fi
 install -m 644 "$from/deploy/systemd/$unit.service" /etc/systemd/system/
 systemctl daemon-reload
 systemctl enable --quiet "$unit"
-systemctl restart "$unit"
+systemctl restart "$unit" # an agent waits for its host to join: the Vagrantfile sees to that

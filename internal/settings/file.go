@@ -62,14 +62,14 @@ func Parse(name string, data []byte) (File, error) {
 
 func (f File) fill(doc yaml.Node) (File, error) {
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
-		return File{}, f.errorf(doc.Line, "want settings such as 'etcd: http://10.0.0.1:6779', one a line")
+		return File{}, f.errorf(doc.Line, "want settings such as 'log-level: debug', one a line")
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return f, nil // only comments
 	}
 	if root.Kind != yaml.MappingNode {
-		return File{}, f.errorf(root.Line, "want settings such as 'etcd: http://10.0.0.1:6779', one a line")
+		return File{}, f.errorf(root.Line, "want settings such as 'log-level: debug', one a line")
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		e, err := f.entry(root.Content[i], root.Content[i+1])

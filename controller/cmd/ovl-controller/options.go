@@ -33,7 +33,7 @@ type options struct {
 
 func (o *options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "listen", defaultListen, "address of the gRPC API, which asks for a certificate of the cluster")
-	flags.StringSliceVar(&o.etcd, "etcd", nil, "URLs of an etcd cluster to use, such as http://10.0.0.1:2379 (none: run an etcd within)")
+	flags.StringSliceVar(&o.etcd, "etcd", nil, "URLs of an etcd cluster to use, such as https://10.0.0.1:2379 (none: run an etcd within)")
 	flags.StringVar(&o.etcdListen, "etcd-listen", embedstore.DefaultClientAddr, "address of the etcd within, for the agents, which asks for a certificate of the cluster")
 	flags.StringVar(&o.dataDir, "data-dir", "/var/lib/ovl-controller", "directory of the etcd within and of this controller's keys; made if it is missing")
 	flags.StringVar(&o.pool, "default-pool", "10.64.0.0/10", "range from which networks without a subnet get one")
