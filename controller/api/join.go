@@ -25,6 +25,8 @@ type Identity struct {
 	Life          time.Duration    // of certificates
 	EtcdEndpoints []string         // where members find etcd; see Membership
 	Now           func() time.Time // not nil
+	// Removed is told who is no member any more, once the store says so.
+	Removed func(identity.Who)
 }
 
 func (s *Server) hasIdentity(doing string) error {

@@ -113,6 +113,9 @@ func (s *Server) expel(ctx context.Context, who identity.Who) (found bool, err e
 	_, err = s.commit(ctx, []store.Cond{store.Unchanged(key, r.ModRev)}, writes)
 	if err == nil {
 		s.log.Info("a member was removed", "who", who.String())
+		if s.identity != nil && s.identity.Removed != nil {
+			s.identity.Removed(who)
+		}
 	}
 	return true, err
 }

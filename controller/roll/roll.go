@@ -53,6 +53,14 @@ func (r *Roll) Check(ctx context.Context, who identity.Who, key identity.Print) 
 	return e.gone, nil
 }
 
+// Forget makes the next check of who ask the store: whoever removes a member
+// here need not wait for the watch.
+func (r *Roll) Forget(who identity.Who) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drop(MemberKey(who))
+}
+
 func (r *Roll) known(key string) *entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -92,7 +92,7 @@ func (c *trust) joining(o options, b *backend) *api.Identity {
 	if c.keys == nil {
 		return nil
 	}
-	return &api.Identity{Authority: c.keys.Authority, Life: o.identity.life, EtcdEndpoints: o.identity.etcdEndpoints(o, b), Now: time.Now}
+	return &api.Identity{Authority: c.keys.Authority, Life: o.identity.life, EtcdEndpoints: o.identity.etcdEndpoints(o, b), Now: time.Now, Removed: c.roll.Forget}
 }
 
 // options returns those of the API's server that let callers in.
