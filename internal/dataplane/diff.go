@@ -198,8 +198,15 @@ func (d *differ) takenAlong(l Link) bool {
 }
 
 func (d *differ) linkOps() []Op {
+	var rows []Link
+	for k, w := range d.want.Links {
+		if h, ok := d.have.Links[k]; !ok || h != w || d.gone[k] || d.absent[k] || h.Master != "" && d.absent[LinkKey{k.NS, h.Master}] {
+			rows = append(rows, w)
+		}
+	}
+	slices.SortFunc(rows, compareLink)
 	var ops []Op
-	for _, w := range sorted(d.want.Links, compareLink) {
+	for _, w := range rows {
 		h, ok := d.have.Links[w.LinkKey]
 		switch {
 		case ok && d.gone[w.LinkKey]:

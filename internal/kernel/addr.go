@@ -38,12 +38,12 @@ func decodeAddr(body []byte) (index int32, p netip.Prefix, ok bool) {
 	}
 	h := nl.DeserializeIfAddrmsg(body)
 	var local, address netip.Addr
-	for _, a := range attrs(body[unix.SizeofIfAddrmsg:]) {
-		switch a.Attr.Type {
+	for typ, value := range fields(body[unix.SizeofIfAddrmsg:]) {
+		switch typ {
 		case unix.IFA_LOCAL:
-			local = addr(a.Value)
+			local = addr(value)
 		case unix.IFA_ADDRESS:
-			address = addr(a.Value)
+			address = addr(value)
 		}
 	}
 	if !local.IsValid() {

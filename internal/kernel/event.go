@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -26,11 +27,15 @@ func (m *Monitor) routeEvent(e event, scope dataplane.Scope) {
 	case unix.RTM_DELNSID:
 		m.forget(e, scope)
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		scope.Add(ns, hostLinkTables(e.body))
+		if tables := m.linkTables(e.body); tables != 0 {
+			scope.Add(ns, tables)
+		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		scope.Add(ns, dataplane.Of(dataplane.TableAddr, dataplane.TableRoute))
+		if index, p, ok := decodeAddr(e.body); !ok || !p.Addr().IsLinkLocalUnicast() || m.isBridge(index) {
+			scope.Add(ns, dataplane.Of(dataplane.TableAddr, dataplane.TableRoute))
+		}
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		if r, ok := decodeRoute(e.body); ok && r.table == unix.RT_TABLE_MAIN {
+		if r, ok := decodeRoute(e.body); ok && r.table == unix.RT_TABLE_MAIN && !r.linkLocal() {
 			scope.Add(ns, dataplane.Of(dataplane.TableRoute))
 		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
@@ -38,7 +43,9 @@ func (m *Monitor) routeEvent(e event, scope dataplane.Scope) {
 			scope.Add(ns, tables)
 		}
 	case unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
-		scope.Add(ns, dataplane.Of(dataplane.TableSysctl))
+		if m.ofHost(e.body) {
+			scope.Add(ns, dataplane.Of(dataplane.TableSysctl))
+		}
 	}
 }
 
@@ -67,30 +74,93 @@ func (m *Monitor) own(e event) bool {
 	return e.port == uint32(os.Getpid())
 }
 
+// isBridge reports whether the link of that index is a bridge of ours, which has
+// a link-local address of ours.
+func (m *Monitor) isBridge(index int32) bool {
+	kind, ours := m.kernel.kindOf(index)
+	return ours && kind == dataplane.Bridge
+}
+
 // containerTables returns what a message from a container's namespace may have
-// changed. Neighbours there are the container's own business.
+// changed. Neighbours there are the container's own business, and what is
+// link-local is the kernel's, which tells of it for seconds after a link came up
+// (addrconf_dad_completed in net/ipv6/addrconf.c).
 func containerTables(e event) dataplane.Tables {
 	switch e.typ {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return dataplane.NSTables
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		return dataplane.Of(dataplane.TableAddr, dataplane.TableRoute)
+		if _, p, ok := decodeAddr(e.body); !ok || !p.Addr().IsLinkLocalUnicast() {
+			return dataplane.Of(dataplane.TableAddr, dataplane.TableRoute)
+		}
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		if r, ok := decodeRoute(e.body); ok && r.table == unix.RT_TABLE_MAIN {
+		if r, ok := decodeRoute(e.body); ok && r.table == unix.RT_TABLE_MAIN && !r.linkLocal() {
 			return dataplane.Of(dataplane.TableRoute)
 		}
 	}
 	return 0
 }
 
-// hostLinkTables returns what a change of a link on the host may have changed.
-// One whose name is not ours concerns only the facts, and what it took along.
-func hostLinkTables(body []byte) dataplane.Tables {
-	if l, ok := decodeLink(body); ok && !dataplane.OwnsName(l.name) {
+// linkLocal reports whether the kernel itself made a route of a link's own.
+func (r routeInfo) linkLocal() bool {
+	return r.protocol == unix.RTPROT_KERNEL && (r.dst.Addr().IsLinkLocalUnicast() || r.dst.Addr().IsMulticast())
+}
+
+// linkTables returns what a change of a link on the host may have changed. The
+// host's end of a veth has nothing of ours on it, and as a port of a bridge
+// (AF_BRIDGE) no link has. One whose name is not ours concerns only the facts,
+// and those only if they are of it: an address or a route that it gets is told
+// of by itself.
+func (m *Monitor) linkTables(body []byte) dataplane.Tables {
+	index, port := portIndex(body)
+	kind, seen := m.kernel.kindOf(index)
+	if port {
+		if seen {
+			return dataplane.Of(dataplane.TableLink)
+		}
+		return 0
+	}
+	l, ok := decodeLink(body)
+	switch {
+	case !ok:
+		return netlinkTables
+	case seen && kind == dataplane.Veth, strings.HasPrefix(l.name, dataplane.VethPrefix):
+		return dataplane.Of(dataplane.TableLink)
+	case seen, dataplane.OwnsName(l.name):
+		return netlinkTables
+	case m.kernel.isFact(index):
 		return dataplane.NSTables
 	}
-	return netlinkTables
+	return 0
 }
+
+// portIndex returns the index of the link that a struct ifinfomsg is about, and
+// whether it is about the link as a port of a bridge (br_ifinfo_notify in
+// net/bridge/br_netlink.c).
+func portIndex(body []byte) (index int32, port bool) {
+	if len(body) < unix.SizeofIfInfomsg {
+		return 0, false
+	}
+	return int32(u32(body[4:])), body[0] == unix.AF_BRIDGE
+}
+
+// ofHost reports whether a message about parameters (struct netconfmsg with its
+// attributes) is about those of the host as a whole or of a link of ours: each
+// link that appears is told of.
+func (m *Monitor) ofHost(body []byte) bool {
+	for typ, value := range fields(body[min(unix.NLMSG_ALIGNTO, len(body)):]) {
+		if typ == netconfIndex && len(value) >= 4 {
+			index := int32(u32(value))
+			kind, ours := m.kernel.kindOf(index)
+			return index < 0 || ours && kind != dataplane.Veth
+		}
+	}
+	return true
+}
+
+// netconfIndex is NETCONFA_IFINDEX of include/uapi/linux/netconf.h: -1 stands for
+// all links, -2 for those to come.
+const netconfIndex = 1
 
 // neighTables returns which table an entry belongs to, if any of ours. Bridges
 // of ours resolve and learn all the time, and have no entry of ours; all but a

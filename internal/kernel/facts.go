@@ -13,6 +13,7 @@ import (
 // factsMaker gathers what is on the host that is not ours, while the tables
 // are read.
 type factsMaker struct {
+	links    map[int32]bool // with an address or a route
 	addrs    map[int32][]netip.Prefix
 	onLink   map[int32][]netip.Prefix
 	routes   []netip.Prefix
@@ -27,7 +28,7 @@ func (f *factsMaker) addr(index int32, p netip.Prefix) {
 	if f.addrs == nil {
 		f.addrs = map[int32][]netip.Prefix{}
 	}
-	f.addrs[index] = append(f.addrs[index], p)
+	f.addrs[index], f.links[index] = append(f.addrs[index], p), true
 }
 
 func (f *factsMaker) route(r routeInfo) {
@@ -35,9 +36,9 @@ func (f *factsMaker) route(r routeInfo) {
 	switch {
 	case r.kind != unix.RTN_UNICAST || a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsLoopback():
 	case r.dst.Bits() == 0:
-		f.defaults = append(f.defaults, r)
+		f.defaults, f.links[r.link] = append(f.defaults, r), true
 	default:
-		f.routes = append(f.routes, r.dst)
+		f.routes, f.links[r.link] = append(f.routes, r.dst), true
 		if !r.via.IsValid() && !r.multi {
 			if f.onLink == nil {
 				f.onLink = map[int32][]netip.Prefix{}

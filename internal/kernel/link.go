@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -62,7 +60,7 @@ func decodeLink(body []byte) (linkInfo, bool) {
 		// another kind, and so repaired.
 		l.kind += fmt.Sprintf(" of mode %d", v.Mode)
 	}
-	l.hairpin = hairpin(body[unix.SizeofIfInfomsg:])
+	l.hairpin = l.master != 0 && hairpin(body[unix.SizeofIfInfomsg:])
 	return l, l.index > 0 && l.name != ""
 }
 
@@ -71,20 +69,6 @@ func decodeLink(body []byte) (linkInfo, bool) {
 func hairpin(attrs []byte) bool {
 	mode := nested(attrs, unix.IFLA_LINKINFO, nl.IFLA_INFO_SLAVE_DATA, nl.IFLA_BRPORT_MODE)
 	return len(mode) == 1 && mode[0] != 0
-}
-
-// nested returns the value of an attribute within attributes; nil if there is
-// none.
-func nested(attrs []byte, path ...uint16) []byte {
-	for _, typ := range path {
-		list, err := nl.ParseRouteAttr(attrs)
-		at := slices.IndexFunc(list, func(a syscall.NetlinkRouteAttr) bool { return a.Attr.Type&nl.NLA_TYPE_MASK == typ })
-		if err != nil || at < 0 {
-			return nil
-		}
-		attrs = list[at].Value
-	}
-	return attrs
 }
 
 // linkRow returns the row of a link of ours. all may hold the links of its

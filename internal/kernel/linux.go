@@ -26,11 +26,15 @@ type Linux struct {
 	log      *slog.Logger
 	mu       sync.Mutex
 	host     *space
+	visits   visits
 	firewall *firewall
 	nft      *nft
 	noGuard  [2]bool // by NFTable: this kernel cannot have it
 	// kinds holds the kinds of the host's links of ours by index, as last read.
 	kinds atomic.Pointer[map[int32]dataplane.LinkKind]
+	// factual holds the indexes of the links of which the facts of the host are,
+	// as last read.
+	factual atomic.Pointer[map[int32]bool]
 }
 
 var _ reconcile.Kernel = (*Linux)(nil)
@@ -75,6 +79,7 @@ func New(cfg Config) (*Linux, error) {
 func (l *Linux) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.visits.close()
 	l.host.conn.close()
 	l.nft.conn.close()
 	return l.host.file.Close()
@@ -114,7 +119,6 @@ func (l *Linux) apply(ctx context.Context, op dataplane.Op) error {
 	case err != nil:
 		return err
 	}
-	defer l.leave(s)
 	switch r := op.Row.(type) {
 	case dataplane.Link:
 		return l.applyLink(s, op.Verb, r)
@@ -185,7 +189,6 @@ func (l *Linux) observe(ctx context.Context, ns dataplane.NS, tables dataplane.T
 	if err != nil {
 		return dataplane.State{}, nil, err
 	}
-	defer l.leave(s)
 	o := observation{linux: l, space: s, tables: tables}
 	if err := o.read(ctx); err != nil {
 		return dataplane.State{}, nil, err
@@ -202,6 +205,14 @@ func (l *Linux) kindOf(index int32) (dataplane.LinkKind, bool) {
 	}
 	kind, ok := (*kinds)[index]
 	return kind, ok
+}
+
+// isFact reports whether the facts of the host are of the link of that index,
+// among others. It may be called at any time; before the first reading every link
+// may be such.
+func (l *Linux) isFact(index int32) bool {
+	factual := l.factual.Load()
+	return factual == nil || (*factual)[index]
 }
 
 // merge puts the rows of one namespace, which share no key with those of

@@ -29,13 +29,13 @@ func decodeNeigh(body []byte) (n neighInfo, ok bool) {
 		return n, false
 	}
 	n.index, n.state, n.flags = int32(u32(body[4:])), u16(body[8:]), body[10]
-	for _, a := range attrs(body[unix.SizeofNdMsg:]) {
-		switch a.Attr.Type {
+	for typ, value := range fields(body[unix.SizeofNdMsg:]) {
+		switch typ {
 		case unix.NDA_DST:
-			n.dst = addr(a.Value)
+			n.dst = addr(value)
 		case unix.NDA_LLADDR:
-			if len(a.Value) == len(n.mac) {
-				copy(n.mac[:], a.Value)
+			if len(value) == len(n.mac) {
+				copy(n.mac[:], value)
 			}
 		case unix.NDA_PORT, unix.NDA_VNI, unix.NDA_IFINDEX:
 			n.odd = true

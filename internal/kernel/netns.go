@@ -24,12 +24,14 @@ type space struct {
 	odd map[dataplane.RouteKey]bool
 }
 
-// enter opens a namespace. The caller leaves it as soon as it can: an open
-// handle would hold a container's namespace alive. The error is errNSGone if
+// enter opens a namespace, for a moment: see [linger]. The error is errNSGone if
 // the namespace does not exist.
 func (l *Linux) enter(ns dataplane.NS) (*space, error) {
 	if ns == dataplane.Host {
 		return l.host, nil
+	}
+	if s, ok := l.visits.find(ns); ok {
+		return s, nil
 	}
 	f, err := openNS(string(ns))
 	if err != nil {
@@ -50,15 +52,8 @@ func (l *Linux) enter(ns dataplane.NS) (*space, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("enter netns %s: %w", ns, err)
 	}
+	l.visits.keep(s, l.expire)
 	return s, nil
-}
-
-// leave closes what enter opened.
-func (l *Linux) leave(s *space) {
-	if s != l.host {
-		s.conn.close()
-		_ = s.file.Close()
-	}
 }
 
 // openNS opens the network namespace at path, or returns errNSGone if there is
@@ -140,9 +135,9 @@ func nsidIn(body []byte) int32 {
 	if len(body) < unix.NLMSG_ALIGNTO {
 		return -1
 	}
-	for _, a := range attrs(body[unix.NLMSG_ALIGNTO:]) {
-		if a.Attr.Type == unix.NETNSA_NSID {
-			return int32(u32(a.Value))
+	for typ, value := range fields(body[unix.NLMSG_ALIGNTO:]) {
+		if typ == unix.NETNSA_NSID {
+			return int32(u32(value))
 		}
 	}
 	return -1

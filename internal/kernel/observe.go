@@ -37,7 +37,7 @@ func (o *observation) read(ctx context.Context) error {
 	}
 	var facts *factsMaker
 	if o.space.ns == dataplane.Host && o.tables&factTables != 0 {
-		facts = &factsMaker{}
+		facts = &factsMaker{links: map[int32]bool{}}
 	}
 	if err := o.readLinks(); err != nil {
 		return err
@@ -65,6 +65,7 @@ func (o *observation) read(ctx context.Context) error {
 	if facts != nil {
 		o.facts = facts.facts(o.links, o.linux.firewall.dockerUser)
 		o.facts.NoGuard = o.linux.noGuard
+		o.linux.factual.Store(&facts.links)
 	}
 	return nil
 }
@@ -97,13 +98,16 @@ func (o *observation) readLinks() error {
 	o.links = map[int32]*linkInfo{}
 	m := dump(unix.RTM_GETLINK, ifinfo(0))
 	add(m, unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStatistics))
-	err := o.space.conn.do(m, func(body []byte) {
+	// Decoded when all are here: a link that comes or goes while they are being
+	// read makes the reading worth nothing, so it has to be quick.
+	var bodies [][]byte
+	if err := o.space.conn.do(m, func(body []byte) { bodies = append(bodies, body) }); err != nil {
+		return err
+	}
+	for _, body := range bodies {
 		if l, ok := decodeLink(body); ok {
 			o.links[l.index] = &l
 		}
-	})
-	if err != nil {
-		return err
 	}
 	clear(o.space.index)
 	kinds := map[int32]dataplane.LinkKind{}

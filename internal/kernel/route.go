@@ -42,27 +42,27 @@ func decodeRoute(body []byte) (r routeInfo, ok bool) {
 	default:
 		return r, false // multicast routing and MPLS answer too
 	}
-	for _, a := range attrs(body[unix.SizeofRtMsg:]) {
-		switch a.Attr.Type {
+	for typ, value := range fields(body[unix.SizeofRtMsg:]) {
+		switch typ {
 		case unix.RTA_DST: // not there for a default route
-			dst = addr(a.Value)
+			dst = addr(value)
 		case unix.RTA_GATEWAY:
-			r.via = addr(a.Value)
+			r.via = addr(value)
 		case unix.RTA_VIA, rtaNHID:
 			r.multi = true
 		case unix.RTA_MULTIPATH:
 			r.multi = true
-			if len(a.Value) >= unix.SizeofRtNexthop {
-				r.link = nl.DeserializeRtNexthop(a.Value).Ifindex
+			if len(value) >= unix.SizeofRtNexthop {
+				r.link = nl.DeserializeRtNexthop(value).Ifindex
 			}
 		case unix.RTA_OIF:
-			r.link = int32(u32(a.Value))
+			r.link = int32(u32(value))
 		case unix.RTA_PREFSRC:
-			r.src = addr(a.Value)
+			r.src = addr(value)
 		case unix.RTA_PRIORITY:
-			r.metric = u32(a.Value)
+			r.metric = u32(value)
 		case unix.RTA_TABLE:
-			r.table = u32(a.Value)
+			r.table = u32(value)
 		}
 	}
 	r.dst = netip.PrefixFrom(dst, int(h.Dst_len))

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"iter"
 	"net/netip"
 	"syscall"
 
@@ -34,6 +35,57 @@ func attrs(b []byte) []syscall.NetlinkRouteAttr {
 		return nil
 	}
 	return list
+}
+
+// fields yields what [attrs] returns, type and value, without making a slice of
+// it: among thousands of messages that is most of what decoding them costs.
+func fields(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for rest := b; len(rest) > 0; {
+			_, _, after, ok := cutAttr(rest)
+			if !ok {
+				return
+			}
+			rest = after
+		}
+		for len(b) > 0 {
+			typ, value, after, _ := cutAttr(b)
+			if !yield(typ, value) {
+				return
+			}
+			b = after
+		}
+	}
+}
+
+// cutAttr cuts the first attribute off (struct nlattr in
+// include/uapi/linux/netlink.h). The padding of the last one may be missing.
+func cutAttr(b []byte) (typ uint16, value, rest []byte, ok bool) {
+	if len(b) < unix.SizeofNlAttr {
+		return 0, nil, nil, false
+	}
+	size := int(native.Uint16(b))
+	if size < unix.SizeofNlAttr || size > len(b) {
+		return 0, nil, nil, false
+	}
+	padded := (size + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
+	return native.Uint16(b[2:]) & nl.NLA_TYPE_MASK, b[unix.SizeofNlAttr:size], b[min(padded, len(b)):], true
+}
+
+// nested returns the value of an attribute within attributes; nil if there is
+// none.
+func nested(b []byte, path ...uint16) []byte {
+	for _, want := range path {
+		var found []byte
+		for typ, value := range fields(b) {
+			if typ == want {
+				found = value
+				break
+			}
+		}
+		b = found
+	}
+	return b
 }
 
 func u16(v []byte) uint16 {

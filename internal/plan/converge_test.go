@@ -78,6 +78,9 @@ func TestConvergence(t *testing.T) {
 				t.Fatalf("world %d: %v %v", i, rep.Err, rep.Outcomes)
 			}
 			sameButSysctls(t, "after a pass", wants(w), k.State())
+			if believed, read := rec.Have().String(), k.State().String(); believed != read {
+				t.Fatalf("world %d: believed\n%s\nbut a reading finds\n%s", i, believed, read)
+			}
 			if _, err := rec.Observe(t.Context(), scope); err != nil {
 				t.Fatal(err)
 			}

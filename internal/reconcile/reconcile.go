@@ -28,8 +28,6 @@ const (
 	// world changed (class Gone), and then what follows from looking again is
 	// still this pass's work.
 	maxRounds = 4
-	// Up to this many operations on entries of tables are believed at first.
-	maxBelieved = 64
 )
 
 // errBlocked is the cause in the outcome of a row held back by another.
@@ -108,7 +106,7 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 		if round == 0 {
 			r.settle(want, ops, now())
 		}
-		p := pass{r: r, want: want, now: now, stopped: map[dataplane.Key]bool{}, written: dataplane.Scope{}, simple: true}
+		p := pass{r: r, want: want, now: now, stopped: map[dataplane.Key]bool{}, written: dataplane.Scope{}, plain: true}
 		for i, op := range ops {
 			if ctx.Err() != nil {
 				break
@@ -120,7 +118,7 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 		if len(p.written) == 0 {
 			break
 		}
-		if p.simple && len(ops) <= maxBelieved {
+		if p.plain && p.entries <= maxBelieved {
 			r.believe(p.done, p.written)
 			break
 		}
@@ -137,18 +135,6 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 	r.before = want
 	rep.Outcomes = r.outcomes()
 	return rep
-}
-
-// believe takes operations that succeeded for what the kernel now holds.
-func (r *Reconciler) believe(done []dataplane.Op, written dataplane.Scope) {
-	for _, op := range done {
-		if op.Verb == dataplane.Delete {
-			r.have.Delete(op.Row.Key())
-		} else {
-			r.have.Add(op.Row)
-		}
-	}
-	r.owed.Merge(written)
 }
 
 // settle closes the history of rows that are in place or no longer wanted: only
@@ -185,9 +171,11 @@ type pass struct {
 	written dataplane.Scope
 	applied int
 	done    []dataplane.Op
-	simple  bool // all operations went well and none can have changed another row
+	plain   bool // all operations went well, and it is known what they left
+	entries int  // done on the host's tables
 	again   bool
-	swept   bool // what is deleted together has been
+	swept   bool                    // what is deleted together has been
+	ends    map[string]dataplane.NS // of containers, by the hosts' ends; nil = not asked for yet
 }
 
 func (p *pass) do(ctx context.Context, op dataplane.Op) {
@@ -206,6 +194,7 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 			}
 		}
 	}
+	p.plain = p.plain && p.r.plain(op)
 	err := p.r.kernel.Apply(ctx, op)
 	if err == nil && key.Table() == dataplane.TableElement {
 		// Nothing else goes with an element or takes it along: it is believed,
@@ -216,10 +205,8 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 		return
 	}
 	p.touch(op)
-	switch key.Table() {
-	case dataplane.TableNeigh, dataplane.TableFDB, dataplane.TableRoute:
-	default:
-		p.simple = false
+	if _, link := op.Row.(dataplane.Link); !link && key.Namespace() == dataplane.Host {
+		p.entries++
 	}
 	if err == nil {
 		p.applied++
@@ -227,7 +214,7 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 		p.r.repaired(op, p.now())
 		return
 	}
-	p.stopped[key], p.simple = true, false
+	p.stopped[key], p.plain = true, false
 	first := p.r.fail(op.Row, err, p.now())
 	// What is gone, or was busy for a moment, may be there when one looks
 	// again; once. After that the back-off counts.
@@ -238,7 +225,8 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 }
 
 // touch puts what an operation may have changed into the scope to read again.
-// A link takes everything on it along, so its whole namespace is read.
+// A link takes everything on it along, so its whole namespace is read, save for
+// the host's end of a veth, on which nothing of ours is.
 func (p *pass) touch(op dataplane.Op) {
 	key := op.Row.Key()
 	ns := key.Namespace()
@@ -247,32 +235,46 @@ func (p *pass) touch(op dataplane.Op) {
 		return
 	}
 	link, ok := op.Row.(dataplane.Link)
-	if !ok {
+	switch {
+	case !ok:
 		p.written.Add(ns, dataplane.Of(key.Table()))
 		if key.Table() == dataplane.TableAddr {
 			p.written.Add(ns, dataplane.Of(dataplane.TableRoute))
 		}
-		return
-	}
-	if ns == dataplane.Host {
-		p.written.Add(ns, dataplane.AllTables&^dataplane.WallTables)
-	} else {
-		p.written.Add(ns, dataplane.NSTables)
-	}
-	for k, l := range p.r.have.Links {
-		if ns == dataplane.Host && l.Parent == link.Name {
-			p.written.Add(k.NS, dataplane.NSTables) // it goes with its parent
-		}
-	}
-	if link.Kind == dataplane.Veth {
+	case link.Kind == dataplane.Veth:
 		// The other end comes and goes with this one.
 		p.written.Add(dataplane.Host, dataplane.Of(dataplane.TableLink))
+		if ns != dataplane.Host {
+			p.written.Add(ns, dataplane.NSTables)
+		} else if other, ok := p.container(link.Name); ok {
+			p.written.Add(other, dataplane.NSTables)
+		}
+	case ns == dataplane.Host:
+		p.written.Add(ns, dataplane.AllTables&^dataplane.WallTables)
+	default:
+		p.written.Add(ns, dataplane.NSTables)
+	}
+	if ok && ns == dataplane.Host && link.Kind != dataplane.Veth {
 		for k, l := range p.r.have.Links {
-			if ns == dataplane.Host && l.Peer == link.Name {
-				p.written.Add(k.NS, dataplane.NSTables)
+			if l.Parent == link.Name {
+				p.written.Add(k.NS, dataplane.NSTables) // it goes with its parent
 			}
 		}
 	}
+}
+
+// container returns the namespace in which the other end of a veth was seen.
+func (p *pass) container(host string) (dataplane.NS, bool) {
+	if p.ends == nil {
+		p.ends = map[string]dataplane.NS{}
+		for k, l := range p.r.have.Links {
+			if l.Peer != "" {
+				p.ends[l.Peer] = k.NS
+			}
+		}
+	}
+	ns, ok := p.ends[host]
+	return ns, ok
 }
 
 func (r *Reconciler) history(k dataplane.Key) *history {

@@ -23,6 +23,36 @@ type MirrorConfig struct {
 	// per batch of changes, by [Mirror.Run] or [Mirror.Refresh] and with no lock
 	// held. It must not block.
 	Changed func()
+	// EndpointsChanged, if set, is called instead when all that changed is
+	// endpoints: there are as many as containers, and nothing is planned from them.
+	EndpointsChanged func()
+}
+
+// news is what a batch of changes is about.
+type news uint8
+
+const (
+	newEndpoints news = 1 << iota
+	newFacts          // anything else
+)
+
+// newsOf returns what a change of the record of that key is about.
+func newsOf(key string) news {
+	if strings.HasPrefix(key, endpointsRoot) {
+		return newEndpoints
+	}
+	return newFacts
+}
+
+// tell passes news on.
+func (m *Mirror) tell(n news) {
+	switch n {
+	case 0:
+	case newEndpoints:
+		m.cfg.EndpointsChanged()
+	default:
+		m.cfg.Changed()
+	}
 }
 
 // Mirror keeps a decoded copy of all records under a set of prefixes that may
@@ -69,6 +99,9 @@ func NewMirror(cfg MirrorConfig) *Mirror {
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
+	}
+	if cfg.EndpointsChanged == nil {
+		cfg.EndpointsChanged = cfg.Changed
 	}
 	return &Mirror{
 		cfg:     cfg,

@@ -26,13 +26,13 @@ func (m *Mirror) applyList(subs []*subscription, page Page, present bool) (chang
 	return m.heard(nil) || live != wasLive || changed
 }
 
-// applyBatch applies the events of a watch and reports whether anything
-// changed. What a list has brought already is passed over.
-func (m *Mirror) applyBatch(s *subscription, b Batch) (changed bool) {
+// applyBatch applies the events of a watch and returns what they are about. What
+// a list has brought already is passed over.
+func (m *Mirror) applyBatch(s *subscription, b Batch) (what news) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.subs[s.prefix] != s {
-		return false
+		return 0
 	}
 	if len(b.Events) > bulk {
 		s.sorted = nil
@@ -40,14 +40,17 @@ func (m *Mirror) applyBatch(s *subscription, b Batch) (changed bool) {
 	for _, ev := range b.Events {
 		if ev.Record.ModRev > s.revision && covers(s.prefix, ev.Record.Key) {
 			s.apply(ev)
-			changed = true
+			what |= newsOf(ev.Record.Key)
 		}
 	}
-	if changed {
+	if what != 0 {
 		m.touch()
 	}
 	s.revision = max(s.revision, b.Revision)
-	return m.heard(nil) || changed
+	if m.heard(nil) {
+		what |= newFacts
+	}
+	return what
 }
 
 // heard notes that the store answered, or why it did not, and reports whether

@@ -83,9 +83,7 @@ func (f *follower) run(ctx context.Context) error {
 			f.all = true
 			relist.Reset(f.nextRelist())
 		case a := <-f.arrivals:
-			if f.takeAll(a) {
-				f.cfg.Changed()
-			}
+			f.tell(f.takeAll(a))
 		}
 	}
 }
@@ -190,20 +188,20 @@ func (f *follower) pass(ctx context.Context, a arrival) bool {
 }
 
 // takeAll applies an arrival and those that wait behind it.
-func (f *follower) takeAll(a arrival) (changed bool) {
+func (f *follower) takeAll(a arrival) (what news) {
 	for {
-		changed = f.take(a) || changed
+		what |= f.take(a)
 		select {
 		case a = <-f.arrivals:
 		default:
-			return changed
+			return what
 		}
 	}
 }
 
-func (f *follower) take(a arrival) (changed bool) {
+func (f *follower) take(a arrival) news {
 	if f.watches[a.watch.sub] != a.watch {
-		return false // of a watch that was stopped meanwhile
+		return 0 // of a watch that was stopped meanwhile
 	}
 	if !a.ended {
 		f.failures = 0
@@ -215,10 +213,10 @@ func (f *follower) take(a arrival) (changed bool) {
 	}
 	if errors.Is(a.batch.Err, ErrCompacted) && f.failures == 0 {
 		f.failures++ // twice in a row is not listing too slowly but something wrong
-		return false
+		return 0
 	}
 	f.fail(fmt.Errorf("watch %s: %w", a.watch.sub.prefix, a.batch.Err))
-	return false
+	return 0
 }
 
 // fail notes a failure and begins the pause before the next attempt.

@@ -77,10 +77,19 @@ type Config struct {
 }
 
 const (
-	// gatherFor is how long the loop waits for what comes together.
+	// gatherFor is how long the loop waits for what comes together. Nobody who
+	// waits for a pass is kept: those who come while one runs share the next.
 	gatherFor = 2 * time.Millisecond
-	// payAfter is how soon the loop reads again what it wrote and believed.
-	payAfter = 500 * time.Millisecond
+	// payAfter is how soon the loop reads again what it wrote and believed; then it
+	// does so in parts of paySpaces namespaces, payEvery, so that nobody who comes
+	// meanwhile has to wait for the reading of a hundred.
+	payAfter  = 500 * time.Millisecond
+	payEvery  = 20 * time.Millisecond
+	paySpaces = 32
+	// blindPause is how soon a pass that could read nothing is tried again, and
+	// blindPasses how many of them whoever waits is told.
+	blindPause  = 50 * time.Millisecond
+	blindPasses = 4
 )
 
 // Agent is the loop of one host. New makes one, Run runs it.
@@ -89,6 +98,7 @@ type Agent struct {
 	rec      *reconcile.Reconciler
 	senses   chan struct{}    // holds at most one token
 	wake     chan struct{}    // holds at most one token
+	settles  chan struct{}    // holds at most one token
 	requests chan func()      // work for the loop's goroutine
 	self     cluster.Host     // as last published; the loop's
 	underlay plan.Underlay    // as last known; the loop's
@@ -106,7 +116,7 @@ type Agent struct {
 	mu      sync.Mutex
 	pending dataplane.Scope
 	sensed  dataplane.Scope // announced by the kernel, not heeded yet
-	waiters []chan reconcile.Report
+	waiters []waiter
 	last    state
 }
 
@@ -125,7 +135,7 @@ func New(cfg Config, underlay plan.Underlay) *Agent {
 	cfg.Self.Underlay = underlay.Addrs
 	return &Agent{
 		cfg: cfg, rec: reconcile.New(cfg.Kernel), underlay: underlay, self: cfg.Self,
-		wake: make(chan struct{}, 1), requests: make(chan func()), diary: diary{}, failing: map[string]bool{}, kept: map[string]int64{}, pending: dataplane.Scope{}, sensed: dataplane.Scope{}, senses: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), settles: make(chan struct{}, 1), requests: make(chan func()), diary: diary{}, failing: map[string]bool{}, kept: map[string]int64{}, pending: dataplane.Scope{}, sensed: dataplane.Scope{}, senses: make(chan struct{}, 1),
 	}
 }
 
@@ -194,15 +204,24 @@ func (a *Agent) ring() {
 	}
 }
 
+// waiter is somebody who waits for the report of a pass.
+type waiter struct {
+	done  chan<- reconcile.Report
+	blind int // passes that could read nothing
+}
+
 // Settle wakes the loop for scope and waits for the report of a pass that began
 // after the call.
 func (a *Agent) Settle(ctx context.Context, scope dataplane.Scope) (reconcile.Report, error) {
 	done := make(chan reconcile.Report, 1)
 	a.mu.Lock()
 	a.pending.Merge(scope)
-	a.waiters = append(a.waiters, done)
+	a.waiters = append(a.waiters, waiter{done: done})
 	a.mu.Unlock()
-	a.ring()
+	select {
+	case a.settles <- struct{}{}:
+	default:
+	}
 	select {
 	case rep := <-done:
 		return rep, nil
@@ -215,6 +234,7 @@ func (a *Agent) Settle(ctx context.Context, scope dataplane.Scope) (reconcile.Re
 func (a *Agent) loop(ctx context.Context) error {
 	a.Wake(dataplane.FullScope())
 	var gather, pay, retry alarm
+	debt := dataplane.Scope{} // what is being read of what was owed
 	full := time.NewTimer(jitter(a.cfg.Relook))
 	defer full.Stop()
 	var poll <-chan time.Time
@@ -243,8 +263,14 @@ func (a *Agent) loop(ctx context.Context) error {
 			continue
 		case <-pay.c:
 			pay.c = nil
-			a.Wake(a.rec.Owed())
+			if len(debt) == 0 {
+				debt = a.rec.Owed()
+			}
+			a.Wake(part(debt))
 			continue
+		case <-a.settles:
+			gather.c = nil
+			a.serve(ctx, false)
 		case <-gather.c:
 			gather.c = nil
 			a.serve(ctx, false)
@@ -254,7 +280,9 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.serve(ctx, true)
 			full.Reset(jitter(a.cfg.Relook))
 		}
-		if len(a.rec.Owed()) > 0 {
+		if len(debt) > 0 {
+			pay.set(payEvery)
+		} else if len(a.rec.Owed()) > 0 {
 			pay.set(payAfter)
 		}
 		if retry.c = nil; !a.rec.NextTry().IsZero() {
@@ -286,11 +314,41 @@ func (a *Agent) serve(ctx context.Context, full bool) {
 	a.cfg.PassDone(time.Since(began))
 	if rep.Err != nil && ctx.Err() == nil {
 		// Nothing was learned: what should have been read still must be.
-		time.AfterFunc(jitter(200*time.Millisecond), func() { a.Wake(scope) })
+		waiters = a.keepWaiting(waiters)
+		time.AfterFunc(jitter(blindPause), func() { a.Wake(scope) })
 	}
 	for _, w := range waiters {
-		w <- rep
+		w.done <- rep
 	}
+}
+
+// keepWaiting lets those wait on who have not met several passes that could read
+// nothing, and returns the others: a table that changed while it was read, again
+// and again, is nobody's failure yet.
+func (a *Agent) keepWaiting(waiters []waiter) (others []waiter) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range waiters {
+		if w.blind++; w.blind < blindPasses {
+			a.waiters = append(a.waiters, w)
+		} else {
+			others = append(others, w)
+		}
+	}
+	return others
+}
+
+// part takes out of what is to be read what is read at once: the host's tables,
+// and of those of containers a few.
+func part(debt dataplane.Scope) dataplane.Scope {
+	out := dataplane.Scope{}
+	for ns, tables := range debt {
+		if ns == dataplane.Host || len(out) < paySpaces {
+			out[ns] = tables
+			delete(debt, ns)
+		}
+	}
+	return out
 }
 
 func (a *Agent) fullScope() dataplane.Scope {

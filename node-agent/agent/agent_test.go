@@ -359,6 +359,7 @@ func TestVanishedNamespace(t *testing.T) {
 		}
 		k.RemoveNamespace("/run/netns/web")
 		r.events <- dataplane.Scope{dataplane.Host: dataplane.AllTables}
+		time.Sleep(time.Second) // what was just written is believed for a moment
 		settled()
 		if n := len(r.att.List()); n != 0 {
 			t.Errorf("%d attachments left", n)

@@ -64,7 +64,8 @@ func New(cfg Config) *Attachments {
 	return a
 }
 
-// List returns all attachments, sorted by ID: what the loop plans from.
+// List returns all attachments, sorted by ID: what the loop plans from. Do not
+// change what it returns.
 func (a *Attachments) List() []cluster.Attachment { return a.cfg.Journal.List() }
 
 // Attach attaches a container and returns when a pass of the loop has reported
@@ -300,12 +301,11 @@ func planned(verb string, att cluster.Attachment, p plan.Result) error {
 	return nil
 }
 
-// scopeOf names what an attachment changes: its namespace and the host's links.
+// scopeOf names what is to be read for an attachment: its namespace, of which
+// nothing is known yet. The host's links are known, as far as they are ours, and
+// they are a thousand among a thousand containers.
 func scopeOf(att cluster.Attachment) dataplane.Scope {
-	return dataplane.Scope{
-		dataplane.NS(att.NetNS): dataplane.NSTables,
-		dataplane.Host:          dataplane.Of(dataplane.TableLink),
-	}
+	return dataplane.Scope{dataplane.NS(att.NetNS): dataplane.NSTables}
 }
 
 // rollBack undoes what a failed request began, also if its caller has gone.

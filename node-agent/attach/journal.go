@@ -24,6 +24,7 @@ type Journal struct {
 	mu     sync.Mutex
 	queue  []*change
 	kept   map[string]cluster.Attachment // by ID
+	list   []cluster.Attachment          // of kept, sorted by ID; nil = not since it changed
 	broken map[string]cluster.Problem    // records that could not be read, by key
 }
 
@@ -66,16 +67,15 @@ func unreadable(key string, err error) cluster.Problem {
 	}
 }
 
-// List returns all attachments, sorted by ID.
+// List returns all attachments, sorted by ID. It is made once a change, and
+// everybody gets the same: do not change what it returns.
 func (j *Journal) List() []cluster.Attachment {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	list := make([]cluster.Attachment, 0, len(j.kept))
-	for _, a := range j.kept {
-		list = append(list, clone(a))
+	if j.list == nil {
+		j.list = slices.SortedFunc(maps.Values(j.kept), func(a, b cluster.Attachment) int { return cmp.Compare(a.ID, b.ID) })
 	}
-	slices.SortFunc(list, func(a, b cluster.Attachment) int { return cmp.Compare(a.ID, b.ID) })
-	return list
+	return j.list
 }
 
 // Get returns the attachment of that ID.
@@ -92,7 +92,13 @@ func (j *Journal) Find(idOrName string) []cluster.Attachment {
 	if a, ok := j.Get(idOrName); ok {
 		return []cluster.Attachment{a}
 	}
-	return slices.DeleteFunc(j.List(), func(a cluster.Attachment) bool { return a.Name != idOrName })
+	var found []cluster.Attachment
+	for _, a := range j.List() {
+		if a.Name == idOrName {
+			found = append(found, clone(a))
+		}
+	}
+	return found
 }
 
 // Broken reports whether there is a record under id that cannot be read.
@@ -192,6 +198,7 @@ func (j *Journal) write(batch []*change) error {
 }
 
 func (j *Journal) show(c *change) {
+	j.list = nil
 	delete(j.broken, c.att.ID)
 	if c.raw == nil {
 		delete(j.kept, c.att.ID)

@@ -122,7 +122,7 @@ func TestJournalParallel(t *testing.T) {
 	}
 }
 
-// A list is the caller's own.
+// What is put in and taken out by itself is the caller's own.
 func TestJournalCopies(t *testing.T) {
 	r := newRig(t)
 	a := sample("a", 2)
@@ -130,8 +130,8 @@ func TestJournalCopies(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Interfaces[0].Name = "changed"
-	list := r.journal.List()
-	list[0].Labels["a"], list[0].Interfaces[0].Addrs[0] = "changed", pfx("10.0.0.0/8")
+	found := r.journal.Find(a.Name)
+	found[0].Labels["a"], found[0].Interfaces[0].Addrs[0] = "changed", pfx("10.0.0.0/8")
 	if got, _ := r.journal.Get("a"); !reflect.DeepEqual(got, sample("a", 2)) {
 		t.Errorf("the journal was changed from outside: %+v", got)
 	}

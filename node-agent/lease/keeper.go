@@ -198,9 +198,12 @@ func (k *Keeper) SetEndpoints(endpoints []cluster.Endpoint) {
 // within a second, the revision alone within about six.
 func (k *Keeper) SetReport(applied int64, problems []cluster.Problem) {
 	k.mu.Lock()
+	news := k.applied != applied || !slices.Equal(k.reported, problems)
 	k.applied, k.reported = applied, slices.Clone(problems)
 	k.mu.Unlock()
-	k.poke()
+	if news {
+		k.poke()
+	}
 }
 
 // poke wakes Run.

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,11 +105,18 @@ func (r *Resolver) Sync() {
 	}
 	facts := r.cfg.Facts()
 	spots := spotsOf(facts)
-	if facts.Snapshot != r.seen.Snapshot || !maps.Equal(spots, r.spots) || !reflect.DeepEqual(facts.Attachments, r.seen.Attachments) {
+	if facts.Snapshot != r.seen.Snapshot || !maps.Equal(spots, r.spots) || !sameList(facts.Attachments, r.seen.Attachments) {
 		r.names.Store(r.names.Load().next(facts.Self, networksOf(facts.Snapshot, spots), facts.Snapshot, facts.Attachments))
 		r.seen, r.spots = facts, spots
 	}
 	r.listen(spots)
+}
+
+// sameList reports whether two lists of attachments are one: whoever keeps them
+// makes a new one when something has changed, and to compare a thousand would
+// cost more than to take them up again.
+func sameList(a, b []cluster.Attachment) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func (r *Resolver) close() {

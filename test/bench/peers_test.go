@@ -74,7 +74,11 @@ func writePeers(tb testing.TB, kv store.KV, first, n int, taken []netip.Prefix) 
 
 func writeNetwork(tb testing.TB, kv store.KV) {
 	tb.Helper()
-	net := peersNetwork()
+	putNetwork(tb, kv, peersNetwork())
+}
+
+func putNetwork(tb testing.TB, kv store.KV, net cluster.Network) {
+	tb.Helper()
 	nv, err := store.EncodeNetwork(net)
 	if err != nil {
 		tb.Fatal(err)

@@ -142,7 +142,8 @@ func (d *program) rooms() (*running, error) {
 	r.metrics = telemetry.NewAgent(r.reg)
 	wake := func() { r.loop.Wake(nil) } // the loop is made last, and woken by all
 
-	r.mirror = store.NewMirror(store.MirrorConfig{KV: d.kv, Log: d.log, Changed: wake})
+	r.renamed = make(chan struct{}, 1)
+	r.mirror = store.NewMirror(store.MirrorConfig{KV: d.kv, Log: d.log, Changed: wake, EndpointsChanged: r.rename})
 	var err error
 	r.keeper, err = lease.Open(lease.Config{
 		KV: d.kv, DB: d.db, Self: d.self, BootID: bootID(), Instance: instance(),
@@ -199,6 +200,35 @@ type running struct {
 	keeper   *lease.Keeper
 	loop     *agent.Agent
 	resolver *resolver.Resolver
+	renamed  chan struct{} // names have changed; holds at most one token
+}
+
+// rename has names taken up by the resolver alone: nothing is planned from them.
+func (r *running) rename() {
+	select {
+	case r.renamed <- struct{}{}:
+	default:
+	}
+}
+
+// gatherNames is how long names are gathered before they are taken up.
+const gatherNames = 2 * time.Millisecond
+
+// followNames keeps the resolver's names current until ctx is done.
+func (r *running) followNames(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.renamed:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gatherNames):
+			r.resolver.Sync() //nolint:contextcheck // opening sockets waits for nothing
+		}
+	}
 }
 
 // facts are what names are answered from.
@@ -235,6 +265,7 @@ func (d *program) run(ctx context.Context) error {
 	g.Go(func() error { return attach.Serve(ctx, l, attach.NewService(r.Attachments), about) })
 	g.Go(func() error { return r.GiveBack(ctx) })
 	g.Go(func() error { return r.resolver.Run(ctx) })
+	g.Go(func() error { return r.followNames(ctx) })
 	g.Go(func() error { return r.tell(ctx) })
 	g.Go(func() error {
 		return telemetry.Serve(ctx, telemetry.Config{
