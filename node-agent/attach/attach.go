@@ -191,6 +191,12 @@ func drivers(r Request, networks map[string]cluster.Network) error {
 // claim chooses and claims the addresses for a request, taking further subnets
 // where those that this host holds are full.
 func (a *Attachments) claim(ctx context.Context, r Request, networks map[string]cluster.Network) (cluster.Attachment, error) {
+	// Until all is claimed: what has been taken for it already looks left over.
+	unlock, err := a.holdStatics(ctx, wantedStatics(r, networks))
+	if err != nil {
+		return cluster.Attachment{}, because(r.verb(), err, codes.Unavailable)
+	}
+	defer unlock()
 	for {
 		att, short, err := a.tryClaim(r, networks)
 		if err != nil || short == nil {
@@ -220,11 +226,13 @@ func (a *Attachments) tryClaim(r Request, networks map[string]cluster.Network) (
 // first containers of a network take one subnet, not a hundred.
 func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[string]cluster.Network, short shortage) (cluster.Attachment, *shortage, error) {
 	var none cluster.Attachment
-	unlock, err := a.holdShort(ctx, short)
-	if err != nil {
-		return none, nil, because(r.verb()+": wait for "+short.String(), err, codes.Unavailable)
+	if !short.exact.IsSingleIP() { // those are held by who claims
+		unlock, err := a.networks.lock(ctx, short.network.Name)
+		if err != nil {
+			return none, nil, because(r.verb()+": wait for "+short.String(), err, codes.Unavailable)
+		}
+		defer unlock()
 	}
-	defer unlock()
 
 	att, still, err := a.tryClaim(r, networks)
 	if err != nil || still == nil || !still.same(short) {
@@ -242,14 +250,6 @@ func (a *Attachments) takeAndClaim(ctx context.Context, r Request, networks map[
 		return none, nil, refuse(codes.ResourceExhausted, "%s: subnet %s of network %s has no address left: use a larger subnet per host", r.verb(), taken.Prefix, taken.Network)
 	}
 	return att, again, err
-}
-
-// holdShort keeps others of this host from taking, or giving back, what is short.
-func (a *Attachments) holdShort(ctx context.Context, s shortage) (unlock func(), err error) {
-	if s.exact.IsSingleIP() {
-		return a.statics.lock(ctx, leaseKey{s.network.Name, s.exact}.String())
-	}
-	return a.networks.lock(ctx, s.network.Name)
 }
 
 func (a *Attachments) take(ctx context.Context, s shortage) (cluster.Lease, error) {

@@ -199,6 +199,9 @@ func (s *fakeSubnets) sort() {
 }
 
 func (s *fakeSubnets) TakeThis(_ context.Context, n cluster.Network, p netip.Prefix) (cluster.Lease, error) {
+	if s.taking != nil {
+		s.taking()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.takeErr != nil {

@@ -38,6 +38,21 @@ func statics(interfaces []cluster.Interface) []leaseKey {
 	return slices.Compact(out)
 }
 
+// wantedStatics returns the keys of the static addresses that a request names.
+func wantedStatics(r Request, networks map[string]cluster.Network) []leaseKey {
+	var interfaces []cluster.Interface
+	for _, w := range r.Interfaces {
+		i := cluster.Interface{Network: w.Network}
+		for _, a := range w.Addrs {
+			if alone := netip.PrefixFrom(a, a.BitLen()); networks[w.Network].IsStatic(alone) {
+				i.Addrs = append(i.Addrs, alone)
+			}
+		}
+		interfaces = append(interfaces, i)
+	}
+	return statics(interfaces)
+}
+
 func (k leaseKey) String() string { return k.network + " " + k.prefix.String() }
 
 // holdStatics keeps others of this host from taking any of the addresses, until

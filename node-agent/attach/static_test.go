@@ -104,6 +104,23 @@ func TestStatic(t *testing.T) {
 	}
 }
 
+// What is taken for a container is not left over because more is still to be
+// taken for it.
+func TestStaticIsNotLeftOverMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, withStatic())
+		r.givingBack(t)
+		r.subnets.taking = func() {
+			r.Reconsider()
+			synctest.Wait()
+		}
+		r.mustAttach(t, fixed("db", "10.64.255.9", "fd64:0:0:ff00::9"))
+		if r.subnets.takes != 4 || len(r.subnets.released) != 0 {
+			t.Errorf("%d taken, %v released", r.subnets.takes, r.subnets.released)
+		}
+	})
+}
+
 func TestStaticRefused(t *testing.T) {
 	small := withStatic()
 	small.Name, small.VNI, small.StaticRanges = "small", 8, []netip.Prefix{pfx("10.64.255.64/26")}
