@@ -69,6 +69,38 @@ func TestStaticMoves(t *testing.T) {
 	})
 }
 
+// While the store is away an address stays held; when it is back it can be given
+// back.
+func TestStaticWhileAway(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		network := r.blue()
+		a := r.addHost().start()
+		synctest.Wait()
+		l := a.takeThis(network, static)
+		a.kv.SetConnected(false)
+		if err := a.keeper.Release(t.Context(), l); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("release: %v, want %v", err, store.ErrUnavailable)
+		}
+		a.want(static, lease.StateHeld)
+		a.kill()
+		a.start()
+		synctest.Wait()
+		a.want(static, lease.Pending)
+		if err := a.keeper.Release(t.Context(), l); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("release by the next process: %v, want %v", err, store.ErrUnavailable)
+		}
+		a.want(static, lease.Pending)
+		a.kv.SetConnected(true)
+		time.Sleep(5 * time.Second)
+		if err := a.keeper.Release(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		if keys := r.keys(store.SubnetsPrefix("blue")); len(keys) != 0 || len(a.states()) != 0 {
+			t.Errorf("in the store %v, held %v; want neither", keys, a.states())
+		}
+	})
+}
+
 // Two hosts that race for one address, many times: one wins, always.
 func TestStaticRace(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {

@@ -133,7 +133,8 @@ func (k *Keeper) keepRow(key string, r row) error {
 
 // Release gives back a subnet that no attachment uses. From the call on it is no
 // longer in Held, also when the store cannot be reached: then the error is
-// [store.ErrUnavailable], and Run gives it back later.
+// [store.ErrUnavailable], and Run gives it back later. A static address of which
+// nothing has reached the store stays held, for a container that starts here again.
 func (k *Keeper) Release(ctx context.Context, l cluster.Lease) error {
 	err := k.release(ctx, store.SubnetKey(l.Network, l.Prefix))
 	k.notify()
@@ -155,6 +156,14 @@ func (k *Keeper) release(ctx context.Context, key string) error {
 	k.mu.Unlock()
 	if !ok {
 		return nil
+	}
+	if r.Prefix.IsSingleIP() && r.Phase == phaseHeld {
+		if !incumbent {
+			return fmt.Errorf("%w: this host is not registered", store.ErrUnavailable)
+		}
+		if _, _, err := k.get(ctx, key); err != nil {
+			return err
+		}
 	}
 	r.Phase, r.confirmed = phaseReleasing, false
 	if err := k.keepRow(key, r); err != nil {
