@@ -23,11 +23,11 @@ ps          procps              procps-ng
 dig         dnsutils            bind-utils
 curl        curl                curl
 python3     python3             python3
+nft         nftables            nftables
 '
 
 bench="$test"'
 iperf3      iperf3              iperf3
-nft         nftables            nftables
 '
 
 case ${1-} in

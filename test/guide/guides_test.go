@@ -3,6 +3,7 @@ package guide
 import (
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -79,5 +80,36 @@ func follow(t *testing.T, path string) {
 		if err := os.WriteFile(path, []byte(Rewrite(string(text), changed, steps)), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestDemo runs what `make demo` runs, and then what README says to try next.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	bin := os.Getenv("OVL_BIN_DIR")
+	run := func(args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		cmd.Dir, cmd.Env = root, environment(os.Environ(), bin)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	run("./deploy/demo.sh", bin)
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for line := range strings.Lines(string(text)) {
+		args := strings.Fields(line)
+		if len(args) == 0 || args[0] != "bin/ovlctl" || args[len(args)-1] == "bash" {
+			continue
+		}
+		tried++
+		run(append([]string{filepath.Join(bin, "ovlctl")}, args[1:]...)...)
+	}
+	if tried < 3 {
+		t.Errorf("README says %d things to try after the demo", tried)
 	}
 }
