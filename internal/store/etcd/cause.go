@@ -47,11 +47,26 @@ func note(ctx context.Context, err error) {
 	if err == nil || !ok {
 		return
 	}
-	// The dialer's own words are the last; before them every layer has its say.
-	text := status.Convert(err).Message()
-	if i := strings.LastIndex(text, "dial "); i >= 0 {
-		c.text = strings.TrimRight(text[i:], `"`)
+	if text := reason(status.Convert(err).Message()); text != "" {
+		c.text = text
 	}
+}
+
+// reason returns why there is no connection, of what gRPC says, or "". The words
+// of the dialer and of TLS are the last; before them every layer has its say.
+func reason(text string) string {
+	const refused, unknown = "remote error: tls: ", "authentication handshake failed: "
+	text = strings.TrimRight(text, `"`)
+	if i := strings.LastIndex(text, refused); i >= 0 {
+		return "the server refuses our certificate: " + text[i+len(refused):]
+	}
+	if i := strings.LastIndex(text, unknown); i >= 0 {
+		return "we refuse the server: " + text[i+len(unknown):]
+	}
+	if i := strings.LastIndex(text, "dial "); i >= 0 {
+		return text[i:]
+	}
+	return ""
 }
 
 func noteUnary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
