@@ -13,7 +13,7 @@ import (
 
 // Rules are written as nft(8) writes them, and compiled here: as much of its
 // language as our guards need. A rule is a list of matches, perhaps "counter", and a
-// verdict. A match is a field, or several joined by ".", then perhaps "!=", then a
+// verdict. A match is a field, or several joined by ".", then perhaps "!=" or ">", then a
 // value or the name of a set. As with nft(8), a match that begins with a field of the
 // transport header asks for its protocol first; of the headers before that one none
 // does.
@@ -37,6 +37,7 @@ var nftFields = map[string]nftField{
 	"ether saddr":     {0, unix.NFT_PAYLOAD_LL_HEADER, 6, 6, ""},
 	"ether type":      {0, unix.NFT_PAYLOAD_LL_HEADER, 12, 2, ""},
 	"ip saddr":        {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4, ""},
+	"ip6 nexthdr":     {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 6, 1, ""},
 	"ip6 saddr":       {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 16, ""},
 	"arp saddr ether": {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 6, ""},
 	"arp saddr ip":    {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 14, 4, ""},
@@ -151,10 +152,10 @@ func (c *compiler) match() error {
 		}
 		c.load(f, register)
 	}
-	differs := c.accept("!=")
+	op := c.operator()
 	value := c.next()
-	if set, ok := strings.CutPrefix(value, "@"); ok {
-		c.lookup(set, differs)
+	if set, ok := strings.CutPrefix(value, "@"); ok && op != unix.NFT_CMP_GT {
+		c.lookup(set, op == unix.NFT_CMP_NEQ)
 		return nil
 	}
 	if register != unix.NFT_REG32_00 {
@@ -164,15 +165,23 @@ func (c *compiler) match() error {
 	if err != nil {
 		return err
 	}
-	op := uint32(unix.NFT_CMP_EQ)
-	if differs {
-		op = unix.NFT_CMP_NEQ
-	}
 	e := c.expression("cmp")
 	e.AddRtAttr(unix.NFTA_CMP_SREG, be32(unix.NFT_REG32_00))
 	e.AddRtAttr(unix.NFTA_CMP_OP, be32(op))
 	e.AddRtAttr(unix.NFTA_CMP_DATA, nil).AddRtAttr(unix.NFTA_DATA_VALUE, want)
 	return nil
+}
+
+// operator takes what stands between a field and its value. Greater is what is so
+// byte by byte, as numbers are in network order.
+func (c *compiler) operator() uint32 {
+	switch {
+	case c.accept("!="):
+		return unix.NFT_CMP_NEQ
+	case c.accept(">"):
+		return unix.NFT_CMP_GT
+	}
+	return unix.NFT_CMP_EQ
 }
 
 func (c *compiler) lookup(set string, differs bool) {

@@ -25,6 +25,7 @@ func TestRulesThatAreNone(t *testing.T) {
 		"@ll,0,48 0x00 drop":                           `"@ll,0,48" is no field`,
 		"@th,0,32 0x00 drop":                           `"0x00" is no value of @th,0,32`,
 		"ip6 saddr != 0xzz drop":                       `"0xzz" is no value of ip6 saddr`,
+		"ip saddr > @members_ipv4 drop":                `"@members_ipv4" is no value of ip saddr`,
 		"counter reject":                               `"reject" is no field`,
 		strings.Repeat("counter ", 20) + "meta mark 1": `"meta mark" is no field`,
 	} {

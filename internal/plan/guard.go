@@ -103,7 +103,10 @@ func (p *planner) portGuard() {
 			"icmpv6 type 137 counter drop", // redirect
 			"icmpv6 type 136 meta iifname . ether saddr . icmpv6 taddr @sources_ipv6 accept",
 			"icmpv6 type 136 counter drop",
-			"ip6 saddr != :: accept",
+			// Also this must not match a message whose beginning is not there; the rest
+			// of one in fragments may pass, if the fragment's header is the first.
+			"icmpv6 type != 134 ip6 saddr != :: accept",
+			"ip6 nexthdr 44 @nh,336,16 > 0x0007 ip6 saddr != :: accept",
 			// Who has no address yet asks whether his is free (RFC 4862), joins
 			// groups (RFC 3590, RFC 3810) and looks for routers.
 			"icmpv6 type 135 meta iifname . ether saddr . icmpv6 taddr @sources_ipv6 accept",

@@ -66,6 +66,73 @@ func TestContainersCannotForgeTheTunnel(t *testing.T) {
 	}
 }
 
+// TestStrangersAreKeptOutOfTheTunnel: a frame for a network here is let in from a
+// member host, and from nobody else: no stranger on the underlay, and no process of
+// the host itself. Another program's tunnel on the same port is let alone.
+func TestStrangersAreKeptOutOfTheTunnel(t *testing.T) {
+	t.Parallel()
+	for name, six := range map[string]bool{"over IPv4": false, "over IPv6": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := labtest.Up(t, lab.Config{Hosts: 2, IPv6: six})
+			l.Run(t, "h1", "ovlctl", "network", "create", "red", "--subnet", "10.65.0.0/16", "--vni", "101")
+			victim, other := l.Sandbox(t, "h1", "victim", "--network", "red"), l.Sandbox(t, "h2", "other", "--network", "red")
+			reaches(t, other, victim.Addr(t))
+			reaches(t, victim, other.Addr(t))
+			strangers(t, l, victim, other)
+			l.Run(t, "h1", "nft", "flush", "ruleset")
+			labtest.Until(t, "the rules are back", func() error { return l.AtRest(t, "h1") })
+			strangers(t, l, victim, other)
+			otherTunnel(t, l)
+		})
+	}
+}
+
+// strangers sends forged frames to the victim from those who may not and from those
+// who may.
+func strangers(t *testing.T, l *labtest.Lab, victim, other labtest.Container) {
+	t.Helper()
+	var subnets []struct{ Host, VtepMac string }
+	l.JSON(t, &subnets, "h1", "ovlctl", "subnet", "ls", "-o", "json")
+	var mac cluster.MAC
+	for _, s := range subnets {
+		if s.Host == victim.Host {
+			var err error
+			if mac, err = cluster.ParseMAC(s.VtepMac); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	frame := forged(101, mac, other.Addr(t), victim.Addr(t))
+	before := refusedDatagrams(t, victim)
+	for _, from := range []string{lab.Outside, lab.Outside, victim.Host, lab.Control, other.Host} { // the member last
+		l.Run(t, from, "bash", "-c", fmt.Sprintf("f=$(mktemp) && printf '%s' > $f && cat $f > /dev/udp/%s/4789; rm $f", frame, addressOf(t, l, victim.Host)))
+	}
+	labtest.Until(t, "the member's frame arrives", func() error {
+		if refusedDatagrams(t, victim) == before {
+			return errors.New("nothing has arrived")
+		}
+		return nil
+	})
+	if got := refusedDatagrams(t, victim) - before; got != 1 {
+		t.Errorf("%d frames arrived of strangers", got-1)
+	}
+}
+
+// otherTunnel makes a tunnel on our port by hand, as another program would, to a host
+// that is no member.
+func otherTunnel(t *testing.T, l *labtest.Lab) {
+	t.Helper()
+	for host, to := range map[string]string{"h1": lab.Outside, lab.Outside: "h1"} {
+		last := map[string]int{"h1": 1, lab.Outside: 2}[host]
+		l.Run(t, host, "ip", "link", "add", "theirs", "type", "vxlan", "id", "999", "dstport", "4789",
+			"local", addressOf(t, l, host).String(), "remote", addressOf(t, l, to).String())
+		l.Run(t, host, "ip", "address", "add", fmt.Sprintf("172.30.0.%d/24", last), "dev", "theirs")
+		l.Run(t, host, "ip", "link", "set", "theirs", "up")
+	}
+	l.Run(t, lab.Outside, "ping", "-c1", "-W5", "172.30.0.1")
+}
+
 // forged is a VXLAN frame (RFC 7348 section 5) with a UDP datagram in it, as the
 // escapes of printf.
 func forged(vni uint32, to cluster.MAC, from, dst netip.Addr) string {
