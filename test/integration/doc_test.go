@@ -6,7 +6,6 @@ package integration
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 
@@ -16,16 +15,7 @@ import (
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == frameWord {
-		if err := frameTool(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	labtest.Main(m)
-}
+func TestMain(m *testing.M) { labtest.Main(m) }
 
 // threeHosts is the lab that most tests need.
 func threeHosts(t *testing.T) *labtest.Lab {

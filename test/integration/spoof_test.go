@@ -166,12 +166,12 @@ func assault(t *testing.T, attacker, victim labtest.Container, far *labtest.Cont
 			attacker.Run(t, "ping", "-c1", "-W5", "-s", size, to.String())
 		}
 	}
-	ears := []*ear{listenIn(t, victim, "eth0", lastFrame)}
+	ears := []*ear{listen(t, victim, "eth0", lastFrame)}
 	attempts := [][]attempt{near}
 	last := [][]byte{datagram(t, lastFrame, me.mac, you.mac, me.four, you.four)}
 	if far != nil {
 		other := partyOf(t, *far, "eth0")
-		ears = append(ears, listenIn(t, *far, "eth0", lastFrame))
+		ears = append(ears, listen(t, *far, "eth0", lastFrame))
 		attempts = append(attempts, throughTheTunnel(t, me, you, other, gw))
 		last = append(last, datagram(t, lastFrame, me.mac, gw.mac, me.four, other.four))
 	}
@@ -181,9 +181,9 @@ func assault(t *testing.T, attacker, victim labtest.Container, far *labtest.Cont
 			frames = append(frames, a.frame)
 		}
 	}
-	sendAll(t, attacker, "eth0", append(frames, last...)...)
+	sendFrames(t, attacker, "eth0", append(frames, last...))
 	for i, e := range ears {
-		judge(t, e.who, attempts[i], e.heard(t))
+		judge(t, e.who.String(), attempts[i], e.heard(t))
 	}
 }
 
@@ -215,9 +215,9 @@ func TestContainersSpeakAsThemselves(t *testing.T) {
 			{"with the other's MAC", false, datagram(t, text("with the other's MAC"), blue.mac, you.mac, me.four, you.four)},
 			{"with the other's address", false, datagram(t, text("with the other's address"), me.mac, you.mac, blue.four, you.four)},
 		}
-		e := listenIn(t, nearVictim, "eth0", lastFrame)
-		sendAll(t, attacker, "eth1", attempts[0].frame, attempts[1].frame, attempts[2].frame, datagram(t, lastFrame, me.mac, you.mac, me.four, you.four))
-		judge(t, e.who, attempts, e.heard(t))
+		e := listen(t, nearVictim, "eth0", lastFrame)
+		sendFrames(t, attacker, "eth1", [][]byte{attempts[0].frame, attempts[1].frame, attempts[2].frame, datagram(t, lastFrame, me.mac, you.mac, me.four, you.four)})
+		judge(t, e.who.String(), attempts, e.heard(t))
 		attacker.Lab.Run(t, "h1", "ovlctl", "disconnect", "near", "attacker")
 	})
 	t.Run("while the agent is away", func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestContainersSpeakAsThemselves(t *testing.T) {
 func unguarded(t *testing.T, attacker, victim labtest.Container) {
 	t.Helper()
 	me, you, gw := partyOf(t, attacker, "eth0"), partyOf(t, victim, "eth0"), gatewayParty(t, attacker, "eth0")
-	e := listenIn(t, victim, "eth0", lastFrame)
+	e := listen(t, victim, "eth0", lastFrame)
 	var attempts []attempt
 	var frames [][]byte
 	for _, a := range onTheBridge(t, me, you, gw) {
@@ -265,6 +265,6 @@ func unguarded(t *testing.T, attacker, victim labtest.Container) {
 			attempts, frames = append(attempts, a), append(frames, a.frame)
 		}
 	}
-	sendAll(t, attacker, "eth0", append(frames, datagram(t, lastFrame, me.mac, you.mac, me.four, you.four))...)
-	judge(t, e.who, attempts, e.heard(t))
+	sendFrames(t, attacker, "eth0", append(frames, datagram(t, lastFrame, me.mac, you.mac, me.four, you.four)))
+	judge(t, e.who.String(), attempts, e.heard(t))
 }
