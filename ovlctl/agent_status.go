@@ -105,9 +105,9 @@ func agentSubnets(s *ovlv1.AgentStatus) [][]string {
 	if len(s.GetSubnets()) == 0 {
 		return nil
 	}
-	rows := [][]string{{"NETWORK", "SUBNET", "STATE", "USED", "OF"}}
+	rows := [][]string{{"NETWORK", "SUBNET", "STATE", "USED", "OF", "BRIDGE"}}
 	for _, n := range s.GetSubnets() {
-		rows = append(rows, []string{n.GetNetwork(), n.GetPrefix(), n.GetState(), number(n.GetUsed()), number(n.GetSize())})
+		rows = append(rows, []string{n.GetNetwork(), n.GetPrefix(), n.GetState(), number(n.GetUsed()), number(n.GetSize()), n.GetBridge()})
 	}
 	return rows
 }

@@ -317,7 +317,11 @@ func (s *space) setLink(have linkInfo, r dataplane.Link) error {
 		add(m, unix.IFLA_MASTER, nl.Uint32Attr(uint32(master)))
 	}
 	if len(m.Data) > 1 || have.flags&unix.IFF_UP != h.Flags {
-		if err := s.conn.do(m, nil); err != nil {
+		err := s.conn.do(m, nil)
+		if errors.Is(err, unix.EXFULL) { // br_add_if in net/bridge/br_if.c
+			return refusal("bridge " + r.Master + " has no port left: take off it what is not ovl's")
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/ipam"
+	"github.com/ovlnet/ovl/internal/plan"
 	"github.com/ovlnet/ovl/node-agent/lease"
 )
 
@@ -28,6 +29,7 @@ type shortage struct {
 	network cluster.Network
 	pool    cluster.Pool
 	exact   netip.Prefix // that is needed; the zero Prefix: any
+	segment int          // that needs it
 }
 
 // same reports whether two shortages are of the same thing.
@@ -38,6 +40,8 @@ func (s shortage) same(o shortage) bool {
 // String names what is short.
 func (s shortage) String() string {
 	switch {
+	case !s.exact.IsValid() && s.segment > 0:
+		return fmt.Sprintf("a subnet of network %s for bridge %s, beside those that have %d containers each", s.network.Name, plan.BridgeName(s.network.VNI, s.segment), cluster.SegmentPorts)
 	case !s.exact.IsValid():
 		return "a subnet of network " + s.network.Name
 	case s.exact.IsSingleIP():

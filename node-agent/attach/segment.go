@@ -74,14 +74,22 @@ func (s supply) place(n cluster.Network, wanted []netip.Addr) (spots []spot, seg
 		}
 		if short == nil {
 			short = lack
+			short.segment = segment
 		}
 	}
 	return nil, 0, short, nil
 }
 
+// bridged reports whether containers of n are on bridges. Those of a macvlan are on
+// an interface of the host, which has no such limit.
+func bridged(n cluster.Network) bool { return n.Driver != cluster.DriverMacvlan }
+
 // segments returns the segments with a port left, in order, the first unused one
 // last; or the one that the wanted addresses belong to.
 func (s supply) segments(n cluster.Network, wanted []netip.Addr) ([]int, error) {
+	if !bridged(n) {
+		return []int{0}, nil
+	}
 	pinned, err := s.pinned(n, wanted)
 	if err != nil {
 		return nil, err

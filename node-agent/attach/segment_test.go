@@ -1,9 +1,14 @@
 package attach
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"pgregory.net/rapid"
@@ -174,6 +179,52 @@ func TestSegmentsPinned(t *testing.T) {
 	r.oneSegmentEach(t)
 }
 
+// A macvlan has no bridge to fill.
+func TestSegmentsOfMacvlan(t *testing.T) {
+	r := newRig(t)
+	n := pooled([]int{8})
+	n.Driver = cluster.DriverMacvlan
+	r.index.most = 2
+	for i := range 5 {
+		att, err := r.claim(t.Context(), ask(fmt.Sprintf("c%d", i), "blue"), map[string]cluster.Network{"blue": n})
+		if err != nil || att.Interfaces[0].Segment != 0 {
+			t.Errorf("segment %d (%v), want 0", att.Interfaces[0].Segment, err)
+		}
+	}
+}
+
+// A segment that has rested is given back with its subnets of both families; the
+// others stay.
+func TestSegmentsGiveBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, pooled([]int{8, 16}))
+		r.index.most = 2
+		r.crowd(t, 0, 3)
+		last, _ := r.journal.Get("c2")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.GiveBack(ctx) }()
+		synctest.Wait()
+		if err := r.Detach(t.Context(), "c2"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * Rest) // of the bubble's clock
+		synctest.Wait()
+		var released []netip.Prefix
+		for _, l := range r.subnets.released {
+			released = append(released, l.Prefix)
+		}
+		want := []netip.Prefix{last.Interfaces[0].Addrs[0].Masked(), last.Interfaces[0].Addrs[1].Masked()}
+		if !slices.Equal(released, want) {
+			t.Errorf("released %v, want %v", released, want)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A network of one subnet for each host and no more has one segment.
 func TestSegmentsWithoutSubnets(t *testing.T) {
 	r := newRig(t, pooled([]int{0}))
@@ -181,6 +232,9 @@ func TestSegmentsWithoutSubnets(t *testing.T) {
 	r.crowd(t, 0, 2)
 	_, err := r.Attach(t.Context(), ask("more", "blue"))
 	wantCode(t, err, codes.ResourceExhausted)
+	if err == nil || !strings.Contains(err.Error(), "a subnet of network blue for bridge ovb7.1") {
+		t.Errorf("%v: want it to say what the subnet is for", err)
+	}
 }
 
 // TestSegmentsLaw: whatever comes and goes, no bridge has too many ports, no

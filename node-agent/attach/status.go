@@ -12,6 +12,7 @@ import (
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/ipam"
+	"github.com/ovlnet/ovl/internal/plan"
 	"github.com/ovlnet/ovl/internal/reconcile"
 	"github.com/ovlnet/ovl/internal/wire"
 	"github.com/ovlnet/ovl/node-agent/lease"
@@ -87,6 +88,7 @@ func stateOf(h cluster.Host, problems []cluster.Problem, st Status) string {
 
 func (s *AgentService) subnets(held []lease.Held) []*ovlv1.AgentSubnet {
 	a := s.attachments
+	snapshot := a.cfg.Loop.Snapshot()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []*ovlv1.AgentSubnet
@@ -95,9 +97,14 @@ func (s *AgentService) subnets(held []lease.Held) []*ovlv1.AgentSubnet {
 		if h.Prefix.IsSingleIP() {
 			size = 1
 		}
+		bridge := ""
+		n, known := snapshot.Network(h.Network)
+		if segment, used := a.index.subnets[netSubnet{h.Network, h.Prefix}].first(); known && used && bridged(n) {
+			bridge = plan.BridgeName(n.VNI, segment)
+		}
 		out = append(out, &ovlv1.AgentSubnet{
 			Network: h.Network, Prefix: h.Prefix.String(), State: string(h.State),
-			Used: clamp(a.index.used(h.Network, h.Prefix)), Size: size,
+			Used: clamp(a.index.used(h.Network, h.Prefix)), Size: size, Bridge: bridge,
 		})
 	}
 	return out

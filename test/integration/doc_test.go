@@ -6,6 +6,7 @@ package integration
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 
@@ -15,7 +16,12 @@ import (
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
-func TestMain(m *testing.M) { labtest.Main(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == crowdCommand {
+		os.Exit(crowdMain(os.Args[2:]))
+	}
+	labtest.Main(m)
+}
 
 // threeHosts is the lab that most tests need.
 func threeHosts(t *testing.T) *labtest.Lab {

@@ -1224,9 +1224,10 @@ type AgentSubnet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
 	Prefix        string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"` // held, pending (not yet confirmed again), lost (another host has it)
-	Used          uint32                 `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`  // addresses
-	Size          uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`  // usable addresses
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`   // held, pending (not yet confirmed again), lost (another host has it)
+	Used          uint32                 `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`    // addresses
+	Size          uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`    // usable addresses
+	Bridge        string                 `protobuf:"bytes,6,opt,name=bridge,proto3" json:"bridge,omitempty"` // that its containers are on; empty: none is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1294,6 +1295,13 @@ func (x *AgentSubnet) GetSize() uint64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *AgentSubnet) GetBridge() string {
+	if x != nil {
+		return x.Bridge
+	}
+	return ""
 }
 
 // A row that is not done.
@@ -1884,13 +1892,14 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\afailing\x18\x11 \x03(\v2\x11.ovl.v1.RowStatusR\afailing\x12+\n" +
 	"\bproblems\x18\x12 \x03(\v2\x0f.ovl.v1.ProblemR\bproblems\x12#\n" +
 	"\runderlay_link\x18\x13 \x01(\tR\funderlayLink\x12!\n" +
-	"\funderlay_mtu\x18\x14 \x01(\rR\vunderlayMtu\"}\n" +
+	"\funderlay_mtu\x18\x14 \x01(\rR\vunderlayMtu\"\x95\x01\n" +
 	"\vAgentSubnet\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
 	"\x04used\x18\x04 \x01(\rR\x04used\x12\x12\n" +
-	"\x04size\x18\x05 \x01(\x04R\x04size\"\x95\x01\n" +
+	"\x04size\x18\x05 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06bridge\x18\x06 \x01(\tR\x06bridge\"\x95\x01\n" +
 	"\tRowStatus\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
 	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x12\x14\n" +
