@@ -32,6 +32,8 @@ func networkView() view[*ovlv1.Network] {
 			{title: "STATIC-RANGE", wide: true, cell: func(n *ovlv1.Network) string { return list(n.GetStaticRanges()) }},
 			{title: "DNS-DOMAIN", wide: true, cell: (*ovlv1.Network).GetDnsDomain},
 			{title: "PARENT", wide: true, cell: (*ovlv1.Network).GetParent},
+			{title: "GATEWAYS", wide: true, cell: func(n *ovlv1.Network) string { return list(n.GetGateways()) }},
+			{title: "IP-RANGES", wide: true, cell: func(n *ovlv1.Network) string { return list(n.GetIpRanges()) }},
 			{title: "LABELS", wide: true, cell: func(n *ovlv1.Network) string { return labels(n.GetLabels()) }},
 			{title: "CREATED", wide: true, cell: func(n *ovlv1.Network) string { return when(n.GetCreated()) }},
 		},
@@ -49,8 +51,11 @@ func hostPrefixes(n *ovlv1.Network) string {
 // outside says how traffic leaves the network, for each family in which it
 // differs.
 func outside(n *ovlv1.Network) string {
-	if n.GetInternal() {
+	switch {
+	case n.GetInternal():
 		return "none"
+	case n.GetDriver() == ovlv1.Driver_macvlan:
+		return "segment" // past the host
 	}
 	var ways []string
 	for _, s := range n.GetSubnets() {

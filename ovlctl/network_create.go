@@ -15,12 +15,21 @@ const networkCreateLong = `Makes a network. Making what already exists identical
 
 Without --subnet it gets the next free range of the default pool. Each host
 that runs containers of the network takes a piece of that range, as large as
---host-prefix says.`
+--host-prefix says.
+
+With --driver bridge a network ends at each host. With --driver macvlan its
+containers are on the physical segment of --parent, beside the hosts: --subnet
+is that of the segment, and hosts take their pieces of --ip-range. Unless
+--host-prefix says otherwise a piece is a sixteenth of the range, but not smaller
+than a /28 nor larger than a /24; in IPv6 it is 16 bits longer than the range.`
 
 const networkCreateExample = `  ovlctl network create blue
   ovlctl network create blue --subnet 10.64.0.0/16 --host-prefix 24
   ovlctl network create both --subnet 10.65.0.0/16 --subnet fd65::/48
-  ovlctl network create vault --internal --label team=db`
+  ovlctl network create vault --internal --label team=db
+  ovlctl network create cache --driver bridge
+  ovlctl network create lan --driver macvlan --parent eth1 --subnet 192.168.1.0/24 \
+      --gateway 192.168.1.254 --ip-range 192.168.1.128/26`
 
 // networkFlags are the flags of create, as typed.
 type networkFlags struct {
@@ -61,7 +70,7 @@ func newNetworkCreate(o *options) *cobra.Command {
 func (f *networkFlags) register(c *cobra.Command) {
 	r, fl := &f.request, c.Flags()
 	fl.StringArrayVar(&r.Subnets, "subnet", nil, "address range in CIDR notation, one of each family at most")
-	fl.UintSliceVar(&f.hostPrefixes, "host-prefix", nil, "length of the piece that a host takes, for each --subnet (24, or 64 for IPv6)")
+	fl.UintSliceVar(&f.hostPrefixes, "host-prefix", nil, "length of the piece that a host takes, for each --subnet (24, or 64 for IPv6; macvlan: see above)")
 	fl.Lookup("host-prefix").DefValue = "" // pflag would show it as []
 	fl.StringVar(&f.driver, "driver", ovlv1.Driver_overlay.String(), "overlay, bridge or macvlan")
 	fl.BoolVar(&r.Internal, "internal", false, "no way out, and none in")
@@ -72,7 +81,9 @@ func (f *networkFlags) register(c *cobra.Command) {
 	fl.Uint32Var(&r.Vni, "vni", 0, "VXLAN network identifier (0: the next free one)")
 	fl.StringArrayVar(&r.StaticRanges, "static-range", nil, "part of a --subnet for addresses that move between hosts, one in each at most")
 	fl.StringVar(&r.DnsDomain, "dns-domain", "", "domain of the names on this network")
-	fl.StringVar(&r.Parent, "parent", "", "macvlan: interface of the physical segment")
+	fl.StringVar(&r.Parent, "parent", "", "macvlan: interface of the physical segment, such as eth1, or eth1.100 for its VLAN 100")
+	fl.StringArrayVar(&r.Gateways, "gateway", nil, "macvlan: gateway of the segment, one of each family at most (the first address)")
+	fl.StringArrayVar(&r.IpRanges, "ip-range", nil, "macvlan: part of a --subnet that is for containers, one of each family at most (all of it)")
 	fl.StringArrayVar(&f.labels, "label", nil, "label, KEY=VALUE")
 	fixed(c, "driver", slices.Collect(driverNames)...)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/ovlnet/ovl/internal/sandbox"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
@@ -89,24 +90,31 @@ func waysToHost(mode sandbox.Mode, interfaces []*ovlv1.Interface) ([]netip.Addr,
 		}
 		return nil
 	}
-	for _, i := range interfaces {
-		for _, r := range i.GetRoutes() {
-			if r.GetDestination() != "0.0.0.0/0" && r.GetDestination() != "::/0" {
-				continue
-			}
-			if err := add(r.GetGateway()); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, i := range interfaces {
-		for _, g := range i.GetGateways() {
-			if err := add(g); err != nil {
-				return nil, err
+	// On a segment the way out is another machine; the gateways are the host's
+	// own addresses everywhere.
+	for _, onTheWayOut := range []bool{true, false} {
+		for _, i := range interfaces {
+			for _, g := range i.GetGateways() {
+				if onTheWayOut && !leadsOut(i, g) {
+					continue
+				}
+				if err := add(g); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
 	return ways, nil
+}
+
+// leadsOut reports whether an interface has the default route of the gateway's
+// family.
+func leadsOut(i *ovlv1.Interface, gateway string) bool {
+	def := "0.0.0.0/0"
+	if strings.Contains(gateway, ":") {
+		def = "::/0"
+	}
+	return slices.ContainsFunc(i.GetRoutes(), func(r *ovlv1.Route) bool { return r.GetDestination() == def })
 }
 
 func resolvOf(mode sandbox.Mode, w sandbox.Wish, interfaces []*ovlv1.Interface) (sandbox.Resolv, error) {

@@ -23,31 +23,38 @@ func Collisions(n cluster.Network, f Facts) []Violation {
 	if holder, taken := f.VNIs[n.VNI]; taken && n.VNI != 0 && holder != n.Name {
 		vs.addf("vni", "%d is in use by network %s: choose another, or leave it out for the next free one", n.VNI, holder)
 	}
+	for _, other := range f.Networks {
+		if n.Driver == cluster.DriverMacvlan && other.Parent == n.Parent && other.Name != n.Name {
+			vs.addf("parent", "%s is that of network %s: use that network, or another interface or VLAN", n.Parent, other.Name)
+		}
+	}
 	for i, p := range n.Pools {
-		if with := overlap(p.Prefix, n.Name, f); with != "" {
+		if with := overlap(p.Prefix, n, f); with != "" {
 			vs.addf(fmt.Sprintf("subnets[%d]", i), "%s overlaps %s: choose another subnet, or leave it out for a free one", p.Prefix, with)
 		}
 	}
 	return vs
 }
 
-// overlap returns the first thing that p overlaps, in words, or "".
-func overlap(p netip.Prefix, own string, f Facts) string {
+// overlap returns the first thing that a pool of own overlaps, in words, or "".
+// That the hosts are on the segment of a macvlan network themselves is its nature.
+func overlap(p netip.Prefix, own cluster.Network, f Facts) string {
+	macvlan := own.Driver == cluster.DriverMacvlan
 	for _, n := range f.Networks {
 		for _, pool := range n.Pools {
-			if n.Name != own && pool.Prefix.Overlaps(p) {
+			if n.Name != own.Name && pool.Prefix.Overlaps(p) {
 				return fmt.Sprintf("%s of network %s", pool.Prefix, n.Name)
 			}
 		}
 	}
 	for _, h := range f.Hosts {
 		for _, a := range h.Underlay {
-			if p.Contains(a) {
+			if !macvlan && p.Contains(a) {
 				return fmt.Sprintf("the underlay address %s of host %s", a, h.Name)
 			}
 		}
 		for _, r := range h.Routes {
-			if counts(r) && r.Overlaps(p) {
+			if counts(r) && r.Overlaps(p) && !(macvlan && (r == p || r.IsSingleIP())) {
 				return fmt.Sprintf("the route %s of host %s", r, h.Name)
 			}
 		}

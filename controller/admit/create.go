@@ -18,7 +18,6 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 		Name:          req.GetName(),
 		VNI:           cluster.VNI(req.GetVni()),
 		Driver:        driver(&vs, req),
-		Pools:         pools(&vs, req.GetSubnets(), req.GetHostPrefixes()),
 		Internal:      req.GetInternal(),
 		Masquerade:    req.Masquerade == nil || req.GetMasquerade(),
 		NAT66:         req.GetNat66(),
@@ -26,6 +25,11 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 		MTU:           int(req.GetMtu()),
 		DNSDomain:     req.GetDnsDomain(),
 		Labels:        req.GetLabels(),
+	}
+	if n.Driver == cluster.DriverMacvlan {
+		segment(&vs, &n, req)
+	} else {
+		n.Pools = pools(&vs, req.GetSubnets(), req.GetHostPrefixes(), hostPrefix)
 	}
 	if n.VNI != 0 && !n.VNI.Valid() {
 		vs.addf("vni", "%d is out of range: use %d to %d, or 0 for the next free one", n.VNI, cluster.MinVNI, cluster.MaxVNI)
@@ -53,29 +57,6 @@ func name(vs *list, field, value string) {
 	case cluster.CheckName(value) != nil:
 		vs.addf(field, "%s is not a name: %v", quote(value), cluster.ErrName)
 	}
-}
-
-// The drivers and options that the API knows and this version does not have are
-// refused, not ignored: a network that silently behaves otherwise is worse than
-// none.
-func driver(vs *list, req *ovlv1.CreateNetworkRequest) cluster.Driver {
-	out := cluster.DriverOverlay
-	switch d := req.GetDriver(); d {
-	case ovlv1.Driver_DRIVER_UNSPECIFIED, ovlv1.Driver_overlay:
-	case ovlv1.Driver_bridge:
-		out = cluster.DriverBridge
-	case ovlv1.Driver_macvlan:
-		vs.addf("driver", "%s is not available yet in this version: use overlay or bridge", d)
-	default:
-		vs.addf("driver", "%d is unknown: use overlay or bridge", int32(d))
-	}
-	if req.GetDirectRouting() && out != cluster.DriverOverlay {
-		vs.addf("direct_routing", "is about the way between hosts, and networks of driver %s have none: leave it out", out)
-	}
-	if req.GetParent() != "" {
-		vs.addf("parent", "belongs to the driver macvlan, which is not available yet in this version: leave it out")
-	}
-	return out
 }
 
 // The bounds of an MTU in bytes: what every host must accept in IPv4 (RFC 791
@@ -106,6 +87,8 @@ func mtu(vs *list, value int, pools []cluster.Pool) {
 func nat66(vs *list, n cluster.Network) {
 	switch {
 	case !n.NAT66:
+	case n.Driver == cluster.DriverMacvlan:
+		vs.addf("nat66", "belongs to networks that leave by the host: containers of a macvlan network are on the segment themselves")
 	case n.Internal:
 		vs.addf("nat66", "an internal network has no way out to translate on: choose one of the two")
 	case !slices.ContainsFunc(n.Pools, func(p cluster.Pool) bool { return p.Prefix.Addr().Is6() }):

@@ -115,7 +115,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"label long value", func(r *ovlv1.CreateNetworkRequest) { r.Labels = map[string]string{"k": strings.Repeat("v", 257)} }, "labels", []string{"256"}},
 		{"label text", func(r *ovlv1.CreateNetworkRequest) { r.Labels = map[string]string{"k": "\x1b[31m"} }, "labels", []string{"printable"}},
 
-		{"macvlan", func(r *ovlv1.CreateNetworkRequest) { r.Driver = ovlv1.Driver_macvlan }, "driver", []string{"macvlan", "not available yet"}},
+		{"unknown driver", func(r *ovlv1.CreateNetworkRequest) { r.Driver = 99 }, "driver", []string{"99", "overlay, bridge or macvlan"}},
 		{"unknown driver", func(r *ovlv1.CreateNetworkRequest) { r.Driver = 42 }, "driver", []string{"42"}},
 		{"direct routing", func(r *ovlv1.CreateNetworkRequest) {
 			r.Driver, r.DirectRouting = ovlv1.Driver_bridge, true

@@ -47,8 +47,8 @@ func HostPrefix(d Defaults, lengths []uint32) (int, []Violation) {
 
 // pools parses the subnets, with the lengths by position (none or 0 = the
 // default). Without subnets the lengths are judged when the default subnet is
-// known: see [HostPrefix].
-func pools(vs *list, subnets []string, lengths []uint32) []cluster.Pool {
+// known: see [HostPrefix]. length is asked for that of a host's subnet of each.
+func pools(vs *list, subnets []string, lengths []uint32, length func(*list, int, netip.Prefix, []uint32) int) []cluster.Pool {
 	if len(subnets) > 2 {
 		vs.addf("subnets", "%d are too many: give at most one IPv4 and one IPv6 subnet", len(subnets))
 		return nil
@@ -66,7 +66,7 @@ func pools(vs *list, subnets []string, lengths []uint32) []cluster.Pool {
 			vs.addf(fmt.Sprintf("subnets[%d]", i), "%s is a second %s subnet: give at most one of each family", p, limitsOf(p).family)
 			continue
 		}
-		out = append(out, cluster.Pool{Prefix: p, HostPrefix: hostPrefix(vs, i, p, lengths)})
+		out = append(out, cluster.Pool{Prefix: p, HostPrefix: length(vs, i, p, lengths)})
 	}
 	return out
 }

@@ -21,7 +21,9 @@ func Update(n cluster.Network, req *ovlv1.UpdateNetworkRequest) (cluster.Network
 	if req.Internal != nil {
 		n.Internal = req.GetInternal()
 	}
-	if req.Masquerade != nil {
+	if req.Masquerade != nil && n.Driver == cluster.DriverMacvlan {
+		vs.addf("masquerade", "belongs to networks that leave by the host: containers of a macvlan network are on the segment themselves")
+	} else if req.Masquerade != nil {
 		n.Masquerade = req.GetMasquerade()
 	}
 	if req.Nat66 != nil {
@@ -61,6 +63,7 @@ func Differences(have, want cluster.Network, hostPrefixes []uint32) []string {
 		differ("VNI", have.VNI, want.VNI)
 	}
 	differ("driver", have.Driver, want.Driver)
+	differ("parent", have.Parent, want.Parent)
 	if len(want.Pools) > 0 {
 		differ("subnet", poolTexts(have.Pools), poolTexts(want.Pools))
 	} else if len(hostPrefixes) > 0 && hostPrefixes[0] != 0 && len(have.Pools) > 0 {
@@ -92,7 +95,14 @@ func rangeTexts(n cluster.Network) string {
 func poolTexts(pools []cluster.Pool) string {
 	var texts []string
 	for _, p := range pools {
-		texts = append(texts, fmt.Sprintf("%s with host prefix %d", p.Prefix, p.HostPrefix))
+		text := fmt.Sprintf("%s with host prefix %d", p.Prefix, p.HostPrefix)
+		if p.Range.IsValid() {
+			text += fmt.Sprintf(", IP range %s", p.Range)
+		}
+		if p.Gateway.IsValid() {
+			text += fmt.Sprintf(", gateway %s", p.Gateway)
+		}
+		texts = append(texts, text)
 	}
 	slices.Sort(texts)
 	return strings.Join(texts, " and ")

@@ -19,7 +19,7 @@ import (
 func (s *networks) CreateNetwork(ctx context.Context, req *ovlv1.CreateNetworkRequest) (*ovlv1.Network, error) {
 	want, vs := admit.Create(req)
 	hostPrefix := 0
-	if len(req.GetSubnets()) == 0 {
+	if len(req.GetSubnets()) == 0 && want.Driver != cluster.DriverMacvlan {
 		var bad []admit.Violation
 		hostPrefix, bad = admit.HostPrefix(s.defaults, req.GetHostPrefixes())
 		vs = append(vs, bad...)

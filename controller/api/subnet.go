@@ -62,7 +62,11 @@ func (s *subnets) GetSubnet(ctx context.Context, req *ovlv1.GetSubnetRequest) (*
 }
 
 func (k *names) subnet(l cluster.Lease) *ovlv1.Subnet {
-	return wire.Subnet(l, k.hosts[l.Host], k.vnis[l.Network])
+	vni := k.vnis[l.Network]
+	if !k.tunnels[l.Network] {
+		vni = 0
+	}
+	return wire.Subnet(l, k.hosts[l.Host], vni)
 }
 
 // WatchSubnets implements SubnetService.

@@ -57,6 +57,19 @@ const (
 type Pool struct {
 	Prefix     netip.Prefix // masked
 	HostPrefix int          // length of a host's subnet, Prefix.Bits() to the family's limit
+	// Range is the part of Prefix that hosts take their subnets of; the zero
+	// Prefix is all of it. Macvlan only, as is the next.
+	Range   netip.Prefix
+	Gateway netip.Addr // the way out of the segment, somebody else's
+}
+
+// Leased returns the pool that hosts take their subnets of: p without what is
+// none of theirs.
+func (p Pool) Leased() Pool {
+	if p.Range.IsValid() {
+		p.Prefix = p.Range
+	}
+	return p
 }
 
 // Network is one private network. A controller writes it; its name and VNI are

@@ -120,6 +120,11 @@ func GatewayMAC(id HostID, vni VNI, segment int) MAC {
 	return hashMAC("gateway", string(id), v, strconv.Itoa(segment))
 }
 
+// SegmentMAC returns the MAC of a VLAN that is made for a network, on one host.
+func SegmentMAC(id HostID, vni VNI) MAC {
+	return hashMAC("segment", string(id), strconv.FormatUint(uint64(vni), 10))
+}
+
 // EndpointMAC returns the MAC of a container's interface: derived from the
 // network and the address, so that a container which comes back with its
 // address comes back with its MAC, and neighbours' caches stay right.

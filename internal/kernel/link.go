@@ -285,7 +285,7 @@ func (s *space) setLink(have linkInfo, r dataplane.Link) error {
 			return err
 		}
 	}
-	if r.Kind == dataplane.Macvlan && have.alias == "" {
+	if (r.Kind == dataplane.Macvlan || r.Kind == dataplane.VLAN) && have.alias == "" {
 		if err := s.mind(r.Name); err != nil {
 			return err
 		}

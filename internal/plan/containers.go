@@ -12,7 +12,7 @@ import (
 	"github.com/ovlnet/ovl/internal/ipam"
 )
 
-// containers emits the veth pairs of the attachments and what is in their
+// containers emits the interfaces of the attachments and what is in their
 // namespaces.
 func (p *planner) containers(nets []network) {
 	byName := make(map[string]network, len(nets))
@@ -28,9 +28,15 @@ func (p *planner) containers(nets []network) {
 				p.fault(cluster.SeverityError, fmt.Sprintf("container %s on network %s", att.Name, itf.Network), what, "remove and start the container again")
 				continue
 			}
-			p.veth(n, att, itf)
-			p.addresses(n, att, itf)
-			p.static(n, itf)
+			switch {
+			case !n.on(): // told of the network, not of each container
+			case n.Driver == cluster.DriverMacvlan:
+				p.onSegment(n, att, itf)
+			default:
+				p.veth(n, att, itf)
+				p.addresses(n, att, itf)
+				p.static(n, itf)
+			}
 		}
 	}
 }

@@ -22,9 +22,7 @@ func wants(w world) dataplane.State {
 // newKernel is a host with an uplink and the namespaces of the given worlds'
 // containers.
 func newKernel(ws ...world) *fake.Kernel {
-	k := fake.New(dataplane.HostLink{Name: "eth0", MTU: 1500, Up: true, Addrs: []netip.Prefix{
-		netip.MustParsePrefix("192.168.77.1/24"), netip.MustParsePrefix("fd77::1/64"),
-	}})
+	k := fake.New(hostLinks...)
 	for _, w := range ws {
 		for _, att := range w.local.Attachments {
 			k.AddNamespace(dataplane.NS(att.NetNS))
@@ -135,7 +133,7 @@ func TestModesty(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Contains(facts.Host.Routes, foreign.Dst) || len(facts.Host.Links) != 1 || len(facts.Host.Links[0].Addrs) != 2 {
+		if !slices.Contains(facts.Host.Routes, foreign.Dst) || len(facts.Host.Links) != 2 || len(facts.Host.Links[0].Addrs) != 2 {
 			t.Fatalf("what is not ours was touched: %+v", facts.Host)
 		}
 	})

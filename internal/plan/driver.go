@@ -8,6 +8,7 @@ import "github.com/ovlnet/ovl/internal/cluster"
 var drivers = map[cluster.Driver]func(*planner, network){
 	cluster.DriverOverlay: (*planner).overlay,
 	cluster.DriverBridge:  (*planner).bridged,
+	cluster.DriverMacvlan: (*planner).macvlan,
 }
 
 // overlay emits a network whose hosts reach each other's subnets by VXLAN, or

@@ -24,16 +24,18 @@ const (
 func (p *planner) firewall(nets []network) {
 	nets = slices.Clone(nets)
 	slices.SortFunc(nets, func(a, b network) int { return cmp.Compare(a.VNI, b.VNI) })
+	devices := lanDevices(nets)
 	for i, f := range []dataplane.Family{dataplane.IPv4, dataplane.IPv6} {
-		on := pooledOf(f, nets)
-		if len(on) == 0 {
+		all := pooledOf(f, nets)
+		if len(all) == 0 {
 			continue
 		}
-		ports, bridges := p.publish(f, on)
-		p.portChains(f, on, ports)
+		on, lans := split(all)
+		ports, bridges := p.publish(f, all)
+		p.portChains(f, all, ports)
 		p.localnets(f, bridges)
-		p.chain(f, "filter", chainForward, p.forwardRules(f, on, bridges), "FORWARD")
-		p.chain(f, "filter", chainInput, inputRules(f, on), "INPUT")
+		p.chain(f, "filter", chainForward, slices.Concat(lanForwards(devices), p.forwardRules(f, on, bridges)), "FORWARD")
+		p.chain(f, "filter", chainInput, slices.Concat(p.lanInputs(f, devices, lans), inputRules(f, on)), "INPUT")
 		p.chain(f, "nat", chainPostrouting, slices.Concat(hairpinRules(f, on, bridges), masqueradeRules(f, on)), "POSTROUTING")
 		p.chain(f, "raw", chainPrerouting, p.untrackedRules(f, on), "PREROUTING")
 		p.chain(f, "raw", chainOutput, slices.Concat(p.tunnelRule(f), redirectRules(f, on)), "OUTPUT")

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/plan"
 )
 
@@ -26,6 +27,7 @@ type facts struct {
 	Underlay plan.Underlay
 	Docker   [2]bool
 	NoGuard  [2]bool
+	Links    []dataplane.HostLink
 	Networks []cluster.Network
 	Hosts    []struct {
 		Name     string
@@ -65,7 +67,7 @@ func (f facts) inputs() (*cluster.Snapshot, plan.Local) {
 	for _, l := range f.Leases {
 		leases = append(leases, cluster.Lease{Network: l.Network, Host: hostID(l.Host), Prefix: l.Prefix})
 	}
-	local := plan.Local{ID: hostID(f.Self), Underlay: f.Underlay, Port: f.Port, DockerUser: f.Docker, NoGuard: f.NoGuard, Attachments: f.Attachments}
+	local := plan.Local{ID: hostID(f.Self), Underlay: f.Underlay, Port: f.Port, DockerUser: f.Docker, NoGuard: f.NoGuard, Attachments: f.Attachments, Links: f.Links}
 	for _, h := range f.Held {
 		local.Held = append(local.Held, cluster.Lease{Network: h.Network, Host: local.ID, Prefix: h.Prefix})
 	}

@@ -16,7 +16,7 @@ func (p *planner) guards(nets []network) {
 		"tunnel", "frames from hosts that are no members are not kept out of the networks") {
 		p.tunnelGuard(nets)
 	}
-	if len(nets) > 0 && p.able(dataplane.NFBridge,
+	if slices.ContainsFunc(nets, func(n network) bool { return n.Driver != cluster.DriverMacvlan }) && p.able(dataplane.NFBridge,
 		"containers", "those on one host can take each other's addresses") {
 		p.portGuard()
 	}

@@ -29,7 +29,7 @@ func drawWorld(t *rapid.T) world {
 	var w world
 	w.local = plan.Local{ID: hostID("h0"), Port: 4789, Underlay: plan.Underlay{
 		Link: "eth0", MTU: 1500, Addrs: []netip.Addr{netip.MustParseAddr("192.168.77.1")}, OnLink: segment(0),
-	}}
+	}, Links: hostLinks}
 	if rapid.Bool().Draw(t, "both families") {
 		w.local.Underlay.Addrs = append(w.local.Underlay.Addrs, netip.MustParseAddr("fd77::1"))
 	}
@@ -40,15 +40,17 @@ func drawWorld(t *rapid.T) world {
 	for n := range rapid.IntRange(0, 4).Draw(t, "networks") {
 		net := cluster.Network{
 			Name: fmt.Sprintf("net%d", n), VNI: []cluster.VNI{1, 10, 100, 101}[n], // names that begin alike
-			Driver:   rapid.SampledFrom([]cluster.Driver{cluster.DriverOverlay, cluster.DriverBridge}).Draw(t, "driver"),
+			Driver:   rapid.SampledFrom([]cluster.Driver{cluster.DriverOverlay, cluster.DriverBridge, cluster.DriverMacvlan}).Draw(t, "driver"),
 			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), NAT66: rapid.Bool().Draw(t, "nat66"), DirectRouting: rapid.Bool().Draw(t, "direct routing"), CreateRevision: int64(n + 1),
 			Pools: []cluster.Pool{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 0, 0}), 16), HostPrefix: 24}},
 		}
-		if rapid.Bool().Draw(t, "dual") {
+		if net.Driver == cluster.DriverMacvlan {
+			w.onSegment(t, n, &net)
+		} else if rapid.Bool().Draw(t, "dual") {
 			net.Pools = append(net.Pools, cluster.Pool{Prefix: netip.MustParsePrefix(fmt.Sprintf("fd%d::/48", 64+n)), HostPrefix: 64})
 		}
 		for _, pool := range net.Pools {
-			if rapid.Bool().Draw(t, "static range") {
+			if net.Driver != cluster.DriverMacvlan && rapid.Bool().Draw(t, "static range") {
 				a := pool.Prefix.Addr().As16()
 				if pool.Prefix.Addr().Is4() {
 					net.StaticRanges = append(net.StaticRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 255, 0}), 24))
@@ -95,11 +97,33 @@ func drawHost(t *rapid.T, i int) cluster.Host {
 	return h
 }
 
+// hostLinks are what a host has that networks may be put on.
+var hostLinks = []dataplane.HostLink{
+	{Name: "eth0", MTU: 1500, Up: true, Addrs: []netip.Prefix{
+		netip.MustParsePrefix("192.168.77.1/24"), netip.MustParsePrefix("fd77::1/64"),
+	}},
+	{Name: "eth1", MTU: 1400, Up: true},
+}
+
+// onSegment makes a macvlan network of net: on a link, on a VLAN, or on what this
+// host has not.
+func (w *world) onSegment(t *rapid.T, n int, net *cluster.Network) {
+	net.Masquerade, net.NAT66 = false, false
+	net.Parent = rapid.SampledFrom([]string{"eth0", "eth1", fmt.Sprintf("eth0.%d", 100+n), "eth9", "eth9.1"}).Draw(t, "parent")
+	net.Pools = []cluster.Pool{{Prefix: netip.MustParsePrefix(fmt.Sprintf("172.%d.0.0/16", 16+n)), HostPrefix: 24, Gateway: netip.MustParseAddr(fmt.Sprintf("172.%d.0.1", 16+n))}}
+	if rapid.Bool().Draw(t, "range") {
+		net.Pools[0].Range = netip.MustParsePrefix(fmt.Sprintf("172.%d.128.0/17", 16+n))
+	}
+	if rapid.Bool().Draw(t, "dual") {
+		net.Pools = append(net.Pools, cluster.Pool{Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::/64", n)), HostPrefix: 80, Gateway: netip.MustParseAddr(fmt.Sprintf("2001:db8:%d::1", n))})
+	}
+}
+
 func (w *world) drawLeases(t *rapid.T, net cluster.Network, pool cluster.Pool) {
 	var taken []netip.Prefix
 	for _, h := range w.hosts {
 		for range rapid.IntRange(0, 2).Draw(t, "subnets") {
-			p, err := ipam.Subnet(pool, h.ID, taken, net.StaticRange(pool))
+			p, err := ipam.Subnet(pool.Leased(), h.ID, taken, net.StaticRange(pool))
 			if err != nil {
 				t.Fatal(err)
 			}

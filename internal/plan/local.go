@@ -23,6 +23,8 @@ type Local struct {
 	Attachments []cluster.Attachment
 	DockerUser  [2]bool // the filter table has a chain DOCKER-USER: IPv4, IPv6
 	NoGuard     [2]bool // what the kernel lacks, by [dataplane.NFTable]
+	// Links are this host's that are not ours: a network may be put on one.
+	Links []dataplane.HostLink
 }
 
 // Underlay is the interface that carries the tunnel.
@@ -49,10 +51,13 @@ func BridgeName(vni cluster.VNI, segment int) string {
 	return fmt.Sprintf("%s%d.%d", dataplane.BridgePrefix, vni, segment)
 }
 
-// BridgeVNI returns the VNI of the network whose bridge bears a name that
-// [BridgeName] returned.
-func BridgeVNI(name string) (vni cluster.VNI, ok bool) {
+// GatewayVNI returns the VNI of the network whose gateways are on a link of the
+// host: one with a name that [BridgeName] or [ShimName] returned.
+func GatewayVNI(name string) (vni cluster.VNI, ok bool) {
 	number, ok := strings.CutPrefix(name, dataplane.BridgePrefix)
+	if !ok {
+		number, ok = strings.CutPrefix(name, dataplane.ShimPrefix)
+	}
 	number, _, _ = strings.Cut(number, ".")
 	v, err := strconv.ParseUint(number, 10, 24)
 	return cluster.VNI(v), ok && err == nil
@@ -60,6 +65,13 @@ func BridgeVNI(name string) (vni cluster.VNI, ok bool) {
 
 // VXLANName returns the name of a network's VXLAN device on every host.
 func VXLANName(vni cluster.VNI) string { return fmt.Sprintf("%s%d", dataplane.VXLANPrefix, vni) }
+
+// ShimName returns the name of the host's own macvlan on a network's segment.
+func ShimName(vni cluster.VNI) string { return fmt.Sprintf("%s%d", dataplane.ShimPrefix, vni) }
+
+// VLANName returns the name of the VLAN that a network's segment is on, where it
+// is ours.
+func VLANName(vni cluster.VNI) string { return fmt.Sprintf("%s%d", dataplane.VLANPrefix, vni) }
 
 // HostLink returns the name of the host's end of the veth that is the interface
 // ifname of the attachment id: a hash, since IFNAMSIZ leaves 15 bytes.

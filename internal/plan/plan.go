@@ -44,6 +44,7 @@ type network struct {
 	segments []segment           // the parts into which its subnets fall, by number
 	mtu      int                 // of the container's interfaces
 	vxlan    string              // empty: nothing leads to other hosts
+	parent   parent              // of the driver macvlan
 }
 
 // gateway returns the host's own address in the network for the family of a.
@@ -137,7 +138,14 @@ func (p *planner) hold(n *network, own netip.Prefix) {
 
 // network returns n with what follows from it alone.
 func (p *planner) network(n cluster.Network) network {
-	out := network{Network: n, static: map[netip.Addr]bool{}, mtu: p.mtu(n)}
+	out := network{Network: n, static: map[netip.Addr]bool{}}
+	if n.Driver == cluster.DriverMacvlan {
+		if out.parent = p.parentOf(n); out.on() {
+			out.mtu = p.parentMTU(n, out.parent.mtu)
+		}
+		return out
+	}
+	out.mtu = p.mtu(n)
 	if n.Driver == cluster.DriverOverlay {
 		out.vxlan = VXLANName(n.VNI)
 	}
@@ -151,6 +159,9 @@ func (p *planner) sysctls(nets []network) {
 		dataplane.IPv6: "net/ipv6/conf/all/forwarding",
 	}
 	for _, n := range nets {
+		if n.Driver == cluster.DriverMacvlan {
+			continue // nothing of it is forwarded
+		}
 		for _, own := range n.own {
 			p.add(dataplane.Sysctl{SysctlKey: dataplane.SysctlKey{Name: names[dataplane.FamilyOf(own.Addr())]}, Value: "1"})
 		}

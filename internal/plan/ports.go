@@ -71,12 +71,31 @@ func outward(f dataplane.Family, on []pooled, att cluster.Attachment) (to netip.
 			continue
 		}
 		for _, a := range itf.Addrs {
-			if bridge, held := on[i].bridgeTo(itf, a); held && dataplane.FamilyOf(a.Addr()) == f {
+			bridge, held := on[i].bridgeTo(itf, a)
+			switch {
+			case !held || dataplane.FamilyOf(a.Addr()) != f:
+			case on[i].Driver == cluster.DriverMacvlan: // answers would go by the segment, past this host
+				return netip.Addr{}, ""
+			default:
 				return a.Addr(), bridge
 			}
 		}
 	}
 	return netip.Addr{}, ""
+}
+
+// segmentOf returns the macvlan network by which a container speaks to the
+// outside; empty if it does by another one.
+func segmentOf(on []pooled, att cluster.Attachment) string {
+	for _, itf := range att.Interfaces {
+		i := slices.IndexFunc(on, func(n pooled) bool { return n.Name == itf.Network && !n.Internal })
+		if i >= 0 && on[i].Driver == cluster.DriverMacvlan {
+			return itf.Network
+		} else if i >= 0 {
+			return ""
+		}
+	}
+	return ""
 }
 
 // portChains emits what leads connections to published ports into containers:
@@ -123,8 +142,17 @@ func dnatRule(p published) string {
 func resolverRules(on []pooled) []string {
 	var rules []string
 	for _, n := range on {
-		for _, proto := range []cluster.Proto{cluster.UDP, cluster.TCP} {
-			rules = append(rules, fmt.Sprintf("-d %s -p %s -m %[2]s --dport 53 -j RETURN", n.pool.Prefix, proto))
+		gateways := []netip.Prefix{n.pool.Prefix}
+		switch {
+		case !n.on():
+			continue
+		case n.Driver == cluster.DriverMacvlan:
+			gateways = n.pieces() // the rest of the segment is others', this host's own addresses among them
+		}
+		for _, within := range gateways {
+			for _, proto := range []cluster.Proto{cluster.UDP, cluster.TCP} {
+				rules = append(rules, fmt.Sprintf("-d %s -p %s -m %[2]s --dport 53 -j RETURN", within, proto))
+			}
 		}
 	}
 	return rules
@@ -225,8 +253,12 @@ func (p *planner) shut(nets []network) {
 			if a.IsValid() && port.Serves(a) || b.IsValid() && port.Serves(b) {
 				continue
 			}
-			p.fault(cluster.SeverityError, PortsSubject(att), fmt.Sprintf("%s leads nowhere: the container has no address of that family on a network that is not internal", port),
-				"connect it to such a network, or publish the port at an address of the other family")
+			what, hint := "the container has no address of that family on a network that is not internal", "connect it to such a network, or publish the port at an address of the other family"
+			if lan := segmentOf(slices.Concat(four, six), att); lan != "" {
+				what = fmt.Sprintf("the container's way out is its macvlan network %s, which does not go through this host", lan)
+				hint = "reach it at its own address on the segment, or put it on an overlay or bridge network first"
+			}
+			p.fault(cluster.SeverityError, PortsSubject(att), fmt.Sprintf("%s leads nowhere: %s", port, what), hint)
 			break
 		}
 	}

@@ -22,14 +22,14 @@ func TestBridgeNames(t *testing.T) {
 			if len(name) > 15 {
 				t.Errorf("%s is no name of a link: longer than 15 bytes", name)
 			}
-			if got, ok := plan.BridgeVNI(name); !ok || got != vni {
-				t.Errorf("BridgeVNI(%s) = %d, %v; want %d", name, got, ok, vni)
+			if got, ok := plan.GatewayVNI(name); !ok || got != vni {
+				t.Errorf("GatewayVNI(%s) = %d, %v; want %d", name, got, ok, vni)
 			}
 		}
 	}
 	for _, name := range []string{"", "ovb", "ovbx", "ovx100", "ovb16777216", "br0"} {
-		if vni, ok := plan.BridgeVNI(name); ok {
-			t.Errorf("BridgeVNI(%q) = %d; want none", name, vni)
+		if vni, ok := plan.GatewayVNI(name); ok {
+			t.Errorf("GatewayVNI(%q) = %d; want none", name, vni)
 		}
 	}
 }
@@ -49,6 +49,12 @@ func TestSegmentsReach(t *testing.T) {
 				continue
 			}
 			inside := s.Links[dataplane.LinkKey{NS: k.NS, Name: k.Link}]
+			if inside.Kind == dataplane.Macvlan {
+				if r, ok := toPiece(s, k.Prefix.Addr()); !ok || !has(s, r.Link, r.Src) || s.Links[dataplane.LinkKey{Name: r.Link}].Parent != inside.Parent {
+					t.Errorf("%s is on the segment of %s, but the host's way is %v", k, inside.Parent, r)
+				}
+				continue
+			}
 			master := s.Links[dataplane.LinkKey{Name: inside.Peer}].Master
 			r, ok := s.Routes[dataplane.RouteKey{Dst: k.Prefix.Masked()}]
 			if !ok || r.Link != master {
@@ -59,6 +65,16 @@ func TestSegmentsReach(t *testing.T) {
 			}
 		}
 	})
+}
+
+// toPiece returns the host's route to the piece of a segment that holds a.
+func toPiece(s dataplane.State, a netip.Addr) (dataplane.Route, bool) {
+	for k, r := range s.Routes {
+		if k.NS == dataplane.Host && k.Dst.Contains(a) && strings.HasPrefix(r.Link, dataplane.ShimPrefix) {
+			return r, true
+		}
+	}
+	return dataplane.Route{}, false
 }
 
 // has reports whether a link of the host has an address.
@@ -97,6 +113,9 @@ func TestSegmentsIsolate(t *testing.T) {
 					if strings.HasPrefix(in, dataplane.VXLANPrefix) && strings.HasPrefix(out, dataplane.VXLANPrefix) {
 						want = "DROP" // nobody's packets pass through
 					}
+					if onSegment(in) || onSegment(out) {
+						want = "DROP" // what is on a segment does not need the host
+					}
 					if got := verdict(chain.Rules, in, out); got != want {
 						t.Errorf("%s from %s to %s: %s, want %s\n%s", f, in, out, got, want, chain.Rules)
 					}
@@ -104,6 +123,10 @@ func TestSegmentsIsolate(t *testing.T) {
 			}
 		}
 	})
+}
+
+func onSegment(link string) bool {
+	return strings.HasPrefix(link, dataplane.ShimPrefix) || strings.HasPrefix(link, dataplane.VLANPrefix)
 }
 
 // pooled reports whether a network of the world has addresses of that family.

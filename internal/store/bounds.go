@@ -138,6 +138,30 @@ func checkPools(pools []cluster.Pool) error {
 	return nil
 }
 
+// checkSegment reports whether a network says of a physical segment what its
+// driver needs, and nothing else.
+func checkSegment(n cluster.Network) error {
+	if err := checkIfName(n.Parent); err != nil {
+		return err
+	}
+	if macvlan := n.Driver == cluster.DriverMacvlan; macvlan != (n.Parent != "") {
+		return fmt.Errorf("driver %s with parent %q: want one with macvlan, none without", n.Driver, n.Parent)
+	}
+	for _, p := range n.Pools {
+		switch {
+		case n.Driver != cluster.DriverMacvlan && (p.Range.IsValid() || p.Gateway.IsValid()):
+			return fmt.Errorf("driver %s with a range or a gateway of pool %s: want none", n.Driver, p.Prefix)
+		case n.Driver == cluster.DriverMacvlan && !p.Prefix.Contains(p.Gateway):
+			return fmt.Errorf("gateway %s: not within pool %s", p.Gateway, p.Prefix)
+		case p.Range != netip.Prefix{} && (checkPrefix(p.Range) != nil || p.Range.Bits() < p.Prefix.Bits() || !p.Prefix.Contains(p.Range.Addr())):
+			return fmt.Errorf("range %s: not within pool %s", p.Range, p.Prefix)
+		case p.Range.IsValid() && p.HostPrefix < p.Range.Bits():
+			return fmt.Errorf("host prefix /%d: want %d or longer for the range %s", p.HostPrefix, p.Range.Bits(), p.Range)
+		}
+	}
+	return nil
+}
+
 func checkStaticRanges(n cluster.Network) error {
 	used := map[netip.Prefix]bool{}
 	for _, r := range n.StaticRanges {

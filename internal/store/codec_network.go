@@ -28,6 +28,8 @@ type networkRecord struct {
 type poolRecord struct {
 	Prefix     netip.Prefix `json:"prefix"`
 	HostPrefix int          `json:"hostPrefix"`
+	Range      netip.Prefix `json:"range,omitzero"`
+	Gateway    netip.Addr   `json:"gateway,omitzero"`
 }
 
 // EncodeNetwork returns the value of a network's record, or why it cannot be
@@ -95,7 +97,7 @@ func checkNetwork(n cluster.Network) error {
 	if err := checkDomain(n.DNSDomain); err != nil {
 		return err
 	}
-	if err := checkIfName(n.Parent); err != nil {
+	if err := checkSegment(n); err != nil {
 		return err
 	}
 	if err := checkTime(n.Created); err != nil {

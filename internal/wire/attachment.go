@@ -16,7 +16,15 @@ type InterfaceDetail struct {
 	Gateways []netip.Addr
 	MTU      int // bytes
 	Routes   []Route
-	Domain   string // of the network's names; empty: the gateways answer no questions about names
+	Addrs    []netip.Prefix // as long as in the container, where the fact has another length
+	Domain   string         // of the network's names; empty: the gateways answer no questions about names
+}
+
+func (d InterfaceDetail) addrs(i cluster.Interface) []netip.Prefix {
+	if len(d.Addrs) > 0 {
+		return d.Addrs
+	}
+	return i.Addrs
 }
 
 // Route is a route that a container has through an interface.
@@ -49,7 +57,7 @@ func Attachment(a cluster.Attachment, detail func(cluster.Interface) InterfaceDe
 func Interface(i cluster.Interface, d InterfaceDetail) *ovlv1.Interface {
 	p := &ovlv1.Interface{
 		Network: i.Network, Name: i.Name, HostLink: d.HostLink,
-		Addresses: prefixTexts(i.Addrs), Gateways: addrTexts(d.Gateways),
+		Addresses: prefixTexts(d.addrs(i)), Gateways: addrTexts(d.Gateways),
 		Mac: macText(i.MAC), Mtu: unsigned(d.MTU), Aliases: slices.Clone(i.Aliases),
 		Domain: d.Domain,
 	}

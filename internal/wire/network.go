@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
@@ -49,6 +50,12 @@ func Network(n cluster.Network) *ovlv1.Network {
 	for _, pool := range n.Pools {
 		p.Subnets = append(p.Subnets, pool.Prefix.String())
 		p.HostPrefixes = append(p.HostPrefixes, unsigned(pool.HostPrefix))
+		if pool.Gateway.IsValid() {
+			p.Gateways = append(p.Gateways, pool.Gateway.String())
+		}
+		if pool.Range.IsValid() {
+			p.IpRanges = append(p.IpRanges, pool.Range.String())
+		}
 	}
 	return p
 }
@@ -65,6 +72,9 @@ func ParseNetwork(p *ovlv1.Network) (cluster.Network, error) {
 	}
 	pools, err := parsePools(p.GetSubnets(), p.GetHostPrefixes())
 	if err != nil {
+		return fail(err)
+	}
+	if err := parseSegment(pools, p); err != nil {
 		return fail(err)
 	}
 	static, err := parsePrefixes(p.GetStaticRanges())
@@ -96,4 +106,31 @@ func parsePools(subnets []string, lengths []uint32) ([]cluster.Pool, error) {
 		pools = append(pools, cluster.Pool{Prefix: p, HostPrefix: int(lengths[i])})
 	}
 	return pools, nil
+}
+
+// parseSegment puts what a macvlan network says of its segment into the pools.
+func parseSegment(pools []cluster.Pool, p *ovlv1.Network) error {
+	gateways, err := parseAddrs(p.GetGateways())
+	if err != nil {
+		return err
+	}
+	ranges, err := parsePrefixes(p.GetIpRanges())
+	if err != nil {
+		return err
+	}
+	for _, a := range gateways {
+		at := slices.IndexFunc(pools, func(pool cluster.Pool) bool { return pool.Prefix.Contains(a) })
+		if at < 0 || pools[at].Gateway.IsValid() {
+			return fmt.Errorf("gateway %s: want one in each subnet", a)
+		}
+		pools[at].Gateway = a
+	}
+	for _, r := range ranges {
+		at := slices.IndexFunc(pools, func(pool cluster.Pool) bool { return pool.Prefix.Overlaps(r) })
+		if at < 0 || pools[at].Range.IsValid() {
+			return fmt.Errorf("range %s: want one in each subnet", r)
+		}
+		pools[at].Range = r
+	}
+	return nil
 }

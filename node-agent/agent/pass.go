@@ -149,7 +149,7 @@ func (a *Agent) local(held []lease.Held, atts []cluster.Attachment, host *datapl
 		}
 	}
 	if host != nil {
-		l.DockerUser, l.NoGuard = host.DockerUser, host.NoGuard
+		l.DockerUser, l.NoGuard, l.Links = host.DockerUser, host.NoGuard, host.Links
 	}
 	return l
 }

@@ -215,7 +215,7 @@ func (a *Attachments) tryClaim(r Request, networks map[string]cluster.Network) (
 	defer a.mu.Unlock()
 	// Under the lock, so that a subnet given back meanwhile is not in it.
 	held := a.cfg.Subnets.Held()
-	att, short, err := choose(r, supply{networks, held, a.index}, time.Now().UTC())
+	att, short, err := choose(r, supply{networks, held, a.cfg.Loop.Snapshot().Hosts, a.index}, time.Now().UTC())
 	if err == nil && short == nil {
 		a.index.add(att)
 	}

@@ -20,6 +20,7 @@ import (
 type supply struct {
 	networks map[string]cluster.Network
 	held     []lease.Held
+	hosts    []cluster.Host // which may be on a network's own segment
 	taken    *index
 }
 
@@ -139,6 +140,9 @@ type spot struct {
 // exactly returns the spot of a wanted address of pool: in a subnet of this host,
 // or in one that it can take whole, or anywhere in the static range.
 func (s supply) exactly(n cluster.Network, pool cluster.Pool, segment int, a netip.Addr) (spot, *shortage, error) {
+	if why := s.engaged(n, pool, a); why != "" {
+		return spot{}, nil, refuse(codes.InvalidArgument, "address %s of network %s is %s: ask for another, or for none", a, n.Name, why)
+	}
 	subnets := s.subnets(n, pool)
 	if alone := netip.PrefixFrom(a, a.BitLen()); n.IsStatic(alone) {
 		return s.static(n, pool, s.open(n, segment, subnets), alone)

@@ -156,7 +156,9 @@ func (s supply) address(n cluster.Network, pool cluster.Pool, segment int, wante
 		}
 	}
 	for _, subnet := range s.open(n, segment, s.subnets(n, pool)) {
-		taken := func(a netip.Addr) bool { return s.taken.addrs[netAddr{n.Name, a}] != "" }
+		taken := func(a netip.Addr) bool {
+			return s.taken.addrs[netAddr{n.Name, a}] != "" || s.engaged(n, pool, a) != ""
+		}
 		if a, err := ipam.Address(subnet, s.taken.last[subnet], taken); err == nil {
 			return spot{addr: netip.PrefixFrom(a, subnet.Bits())}, nil, nil
 		}

@@ -3,6 +3,7 @@ package attach
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -103,21 +104,36 @@ func (s *Service) GetAttachment(_ context.Context, m *ovlv1.GetAttachmentRequest
 func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachment {
 	snapshot := s.attachments.cfg.Loop.Snapshot()
 	return wire.Attachment(att, func(i cluster.Interface) wire.InterfaceDetail {
-		d := wire.InterfaceDetail{
-			HostLink: plan.HostLink(att.ID, i.Name),
-			MTU:      p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}].MTU,
+		link := p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}]
+		d := wire.InterfaceDetail{HostLink: plan.HostLink(att.ID, i.Name), MTU: link.MTU}
+		n, ok := snapshot.Network(i.Network)
+		if ok {
+			d.Domain = n.Domain()
+		}
+		if ok && n.Driver == cluster.DriverMacvlan {
+			d.HostLink, d.Addrs = "", onSegment(n, i)
 		}
 		for _, a := range i.Addrs {
 			if gw := ipam.Gateway(i.SubnetFor(a)); gw.IsValid() {
 				d.Gateways = append(d.Gateways, gw)
 			}
 		}
-		if n, ok := snapshot.Network(i.Network); ok && n.Driver != cluster.DriverMacvlan {
-			d.Domain = n.Domain() // on a physical segment the gateway is not ours
-		}
 		d.Routes = routes(p.State, dataplane.NS(att.NetNS), i.Name)
 		return d
 	})
+}
+
+// onSegment returns the addresses of an interface on a segment as the container
+// has them: as long as the segment's, not as this host's piece of it.
+func onSegment(n cluster.Network, i cluster.Interface) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range i.Addrs {
+		if pool, ok := n.Pool(a.Masked()); ok {
+			a = netip.PrefixFrom(a.Addr(), pool.Prefix.Bits())
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 // routes returns the routes of a link of a namespace, the widest last.

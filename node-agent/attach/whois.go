@@ -61,10 +61,10 @@ func (k Known) byName(query string) []*ovlv1.WhoisMatch {
 		if !ok || l.Host != k.Self.ID {
 			continue
 		}
-		switch query {
-		case plan.BridgeName(n.VNI, k.segment(l)):
+		switch bridge, vxlan := devices(n, k.segment(l)); query {
+		case bridge:
 			out = append(out, k.gateway(n, l))
-		case plan.VXLANName(n.VNI):
+		case vxlan:
 			out = append(out, k.vtep(n, l))
 		}
 	}
@@ -119,7 +119,7 @@ func (k Known) byMAC(mac cluster.MAC) []*ovlv1.WhoisMatch {
 		if cluster.GatewayMAC(l.Host, n.VNI, k.segment(l)) == mac {
 			out = append(out, k.gateway(n, l))
 		}
-		if cluster.VTEPMAC(l.Host, n.VNI) == mac {
+		if n.Driver == cluster.DriverOverlay && cluster.VTEPMAC(l.Host, n.VNI) == mac {
 			out = append(out, k.vtep(n, l))
 		}
 	}
@@ -131,14 +131,21 @@ func (k Known) container(att cluster.Attachment, i cluster.Interface) *ovlv1.Who
 		Kind: kindContainer, Host: k.Self.Name, Network: i.Network, Container: att.Name, Netns: att.NetNS,
 		Interface: i.Name, HostLink: plan.HostLink(att.ID, i.Name), Mac: i.MAC.String(), Underlay: k.underlay(k.Self),
 	}
-	for _, p := range i.Addrs {
+	addrs := i.Addrs
+	if n, ok := k.Snapshot.Network(i.Network); ok && n.Driver == cluster.DriverMacvlan {
+		addrs = onSegment(n, i)
+	}
+	for _, p := range addrs {
 		m.Addresses = append(m.Addresses, p.String())
 	}
 	if len(i.Addrs) > 0 {
 		m.Subnet = i.Addrs[0].Masked().String()
 	}
 	if n, ok := k.Snapshot.Network(i.Network); ok {
-		m.Bridge, m.Vxlan = plan.BridgeName(n.VNI, i.Segment), plan.VXLANName(n.VNI)
+		m.Bridge, m.Vxlan = devices(n, i.Segment)
+		if n.Driver == cluster.DriverMacvlan {
+			m.HostLink = "" // it has no end on the host
+		}
 	}
 	return m
 }
@@ -165,10 +172,24 @@ func (k Known) segment(l cluster.Lease) int {
 // vtep describes where a subnet is: the VXLAN device of its host.
 func (k Known) vtep(n cluster.Network, l cluster.Lease) *ovlv1.WhoisMatch {
 	h := k.host(l.Host)
-	return &ovlv1.WhoisMatch{
-		Kind: kindVTEP, Host: h.Name, Network: n.Name, Bridge: plan.BridgeName(n.VNI, k.segment(l)), Vxlan: plan.VXLANName(n.VNI),
-		Mac: cluster.VTEPMAC(l.Host, n.VNI).String(), Subnet: l.Prefix.String(), Underlay: k.underlay(h),
+	m := &ovlv1.WhoisMatch{Kind: kindVTEP, Host: h.Name, Network: n.Name, Subnet: l.Prefix.String(), Underlay: k.underlay(h)}
+	if m.Bridge, m.Vxlan = devices(n, k.segment(l)); m.Vxlan != "" {
+		m.Mac = cluster.VTEPMAC(l.Host, n.VNI).String()
 	}
+	return m
+}
+
+// devices returns the host's links that a segment of a network lies behind: that
+// with its gateways, and that to the other hosts, if there is one.
+func devices(n cluster.Network, segment int) (bridge, vxlan string) {
+	switch n.Driver {
+	case cluster.DriverMacvlan:
+		return plan.ShimName(n.VNI), ""
+	case cluster.DriverBridge:
+		return plan.BridgeName(n.VNI, segment), ""
+	case cluster.DriverOverlay:
+	}
+	return plan.BridgeName(n.VNI, segment), plan.VXLANName(n.VNI)
 }
 
 // hintAddr says what is known of an address that nobody has.

@@ -16,6 +16,35 @@ type listing struct {
 	taken   []netip.Prefix // of all keys, those with a damaged value too
 	// exact are the leases by prefix; a damaged one has no host.
 	exact map[netip.Prefix]cluster.Lease
+	// engaged are addresses of others in the network, whose subnets are not to
+	// be chosen.
+	engaged []netip.Prefix
+}
+
+// engaged returns the addresses of a segment that machines have of which the
+// cluster knows: the gateway and the hosts. No piece is chosen with one of them
+// in it, since the route to the piece would be the host's way to that machine too.
+func (k *Keeper) engaged(ctx context.Context, n cluster.Network, pool cluster.Pool) ([]netip.Prefix, error) {
+	if n.Driver != cluster.DriverMacvlan {
+		return nil, nil
+	}
+	page, err := k.read(ctx, store.HostsPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("read which hosts are on the segment of network %s: %w", n.Name, err)
+	}
+	out := []netip.Prefix{netip.PrefixFrom(pool.Gateway, pool.Gateway.BitLen())}
+	for _, rec := range page.Records {
+		h, err := store.DecodeHost(rec)
+		if err != nil {
+			continue // not worth an attachment
+		}
+		for _, a := range h.Underlay {
+			if pool.Prefix.Contains(a) {
+				out = append(out, netip.PrefixFrom(a, a.BitLen()))
+			}
+		}
+	}
+	return out, nil
 }
 
 // list reads a network and its leases.
@@ -60,7 +89,7 @@ func (l listing) fits(prefix netip.Prefix) bool {
 	}
 	pool, ok := l.network.Pool(prefix)
 	static := l.network.StaticRange(pool)
-	return ok && pool.HostPrefix == prefix.Bits() && !(static.IsValid() && static.Overlaps(prefix))
+	return ok && pool.HostPrefix == prefix.Bits() && pool.Leased().Prefix.Contains(prefix.Addr()) && !prefix.Contains(pool.Gateway) && !(static.IsValid() && static.Overlaps(prefix))
 }
 
 // holder returns the lease of another host that prefix overlaps; one without a

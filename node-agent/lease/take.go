@@ -48,6 +48,9 @@ func (k *Keeper) take(ctx context.Context, n cluster.Network, pool cluster.Pool)
 		if !slices.Contains(l.network.Pools, pool) {
 			return cluster.Lease{}, fmt.Errorf("%w: its pool %s is not there or cut otherwise now", ErrNetworkGone, pool.Prefix)
 		}
+		if l.engaged, err = k.engaged(ctx, l.network, pool); err != nil {
+			return cluster.Lease{}, err
+		}
 		prefix, rev, err := k.choose(l, pool)
 		if err != nil {
 			return cluster.Lease{}, err
@@ -85,14 +88,14 @@ func (k *Keeper) choose(l listing, pool cluster.Pool) (netip.Prefix, int64, erro
 			return lease.Prefix, lease.Revision, nil
 		}
 	}
-	taken := l.taken
+	taken := slices.Concat(l.taken, l.engaged)
 	for _, r := range k.rows {
 		// One of ours that is not in the store now will be written again.
 		if r.Phase == phaseHeld && r.Network == l.network.Name && !r.gone {
 			taken = append(taken, r.Prefix)
 		}
 	}
-	prefix, err := ipam.Subnet(pool, k.self.ID, taken, l.network.StaticRange(pool))
+	prefix, err := ipam.Subnet(pool.Leased(), k.self.ID, taken, l.network.StaticRange(pool))
 	return prefix, 0, err
 }
 

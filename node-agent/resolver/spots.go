@@ -1,7 +1,10 @@
 package resolver
 
 import (
+	"errors"
 	"net/netip"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -9,7 +12,7 @@ import (
 )
 
 // spot is where containers of a network ask: an address of a gateway, on one
-// of the network's bridges.
+// of the network's bridges, or on the host's own link on its segment.
 type spot struct {
 	network string
 	device  string
@@ -17,7 +20,7 @@ type spot struct {
 }
 
 // spotsOf returns where the facts want to be listened: on the addresses of the
-// bridges that the loop wants, but link-local ones.
+// bridges and shims that the loop wants, but link-local ones.
 func spotsOf(f Facts) map[spot]bool {
 	network := make(map[cluster.VNI]string, len(f.Snapshot.Networks))
 	for _, n := range f.Snapshot.Networks {
@@ -25,9 +28,9 @@ func spotsOf(f Facts) map[spot]bool {
 	}
 	out := map[spot]bool{}
 	for k := range f.Wanted.Addrs {
-		vni, bridge := plan.BridgeVNI(k.Link)
+		vni, gateway := plan.GatewayVNI(k.Link)
 		name, ok := network[vni]
-		if a := k.Prefix.Addr(); bridge && ok && k.NS == dataplane.Host && !a.IsLinkLocalUnicast() {
+		if a := k.Prefix.Addr(); gateway && ok && k.NS == dataplane.Host && !a.IsLinkLocalUnicast() {
 			out[spot{name, k.Link, a}] = true
 		}
 	}
@@ -106,10 +109,13 @@ func (r *Resolver) Problems() []cluster.Problem {
 	defer r.mu.Unlock()
 	var out []cluster.Problem
 	for at, why := range r.failing {
+		hint := "if another name server has port 53 of that address, keep it off the device " + at.device
+		if _, err := linkIndex(at.device); errors.Is(err, unix.ENODEV) {
+			hint = "they will be when " + at.device + " is there: see the rows that fail"
+		}
 		out = append(out, cluster.Problem{
 			Severity: cluster.SeverityError, Subject: "network " + at.network,
-			What: "its names are not answered at " + at.addr.String() + ": " + why,
-			Hint: "if another name server has port 53 of that address, keep it off the device " + at.device,
+			What: "its names are not answered at " + at.addr.String() + ": " + why, Hint: hint,
 		})
 	}
 	return out

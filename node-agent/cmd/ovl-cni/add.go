@@ -91,10 +91,11 @@ func result(before *types100.Result, att *ovlv1.Attachment, dns types.DNS) (*typ
 			}
 			res.DNS.Search = []string{detail.Domain}
 		}
-		inside := len(res.Interfaces) + 1
-		res.Interfaces = append(res.Interfaces,
-			&types100.Interface{Name: detail.HostLink, Mtu: detail.MTU},
-			&types100.Interface{Name: i.Name, Mac: i.MAC.String(), Mtu: detail.MTU, Sandbox: att.GetNetns()})
+		if detail.HostLink != "" { // a macvlan has no end on the host
+			res.Interfaces = append(res.Interfaces, &types100.Interface{Name: detail.HostLink, Mtu: detail.MTU})
+		}
+		inside := len(res.Interfaces)
+		res.Interfaces = append(res.Interfaces, &types100.Interface{Name: i.Name, Mac: i.MAC.String(), Mtu: detail.MTU, Sandbox: att.GetNetns()})
 		res.IPs = append(res.IPs, ips(i, detail, inside)...)
 		for _, route := range detail.Routes {
 			// What is directly on the interface is implied by its address.
@@ -116,6 +117,11 @@ func ips(i cluster.Interface, d wire.InterfaceDetail, index int) []*types100.IPC
 		for _, gw := range d.Gateways {
 			if p.Masked().Contains(gw) {
 				c.Gateway = gw.AsSlice()
+			}
+		}
+		for _, r := range d.Routes {
+			if r.Dst.Bits() == 0 && p.Masked().Contains(r.Via) { // on a segment somebody else's
+				c.Gateway = r.Via.AsSlice()
 			}
 		}
 		out = append(out, c)

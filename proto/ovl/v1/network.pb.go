@@ -149,13 +149,18 @@ type Network struct {
 	Mtu           uint32   `protobuf:"varint,9,opt,name=mtu,proto3" json:"mtu,omitempty"`                                          // bytes; 0 = what the underlay allows
 	// Parts of subnets, at most one of each, whose addresses are taken one by one
 	// and move between hosts with their containers.
-	StaticRanges  []string               `protobuf:"bytes,10,rep,name=static_ranges,json=staticRanges,proto3" json:"static_ranges,omitempty"`
-	DnsDomain     string                 `protobuf:"bytes,11,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
-	Parent        string                 `protobuf:"bytes,12,opt,name=parent,proto3" json:"parent,omitempty"` // macvlan: the interface of the segment
-	Labels        map[string]string      `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created,proto3" json:"created,omitempty"`
-	Revision      int64                  `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"` // of the record; for optimistic updates
-	Nat66         bool                   `protobuf:"varint,16,opt,name=nat66,proto3" json:"nat66,omitempty"`       // IPv6 to the outside gets the host's address
+	StaticRanges []string               `protobuf:"bytes,10,rep,name=static_ranges,json=staticRanges,proto3" json:"static_ranges,omitempty"`
+	DnsDomain    string                 `protobuf:"bytes,11,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
+	Parent       string                 `protobuf:"bytes,12,opt,name=parent,proto3" json:"parent,omitempty"` // macvlan: the interface of the segment
+	Labels       map[string]string      `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Created      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created,proto3" json:"created,omitempty"`
+	Revision     int64                  `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"` // of the record; for optimistic updates
+	Nat66        bool                   `protobuf:"varint,16,opt,name=nat66,proto3" json:"nat66,omitempty"`       // IPv6 to the outside gets the host's address
+	// macvlan: the gateways of the segment, at most one of each family.
+	Gateways []string `protobuf:"bytes,17,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	// macvlan: the parts of subnets that hosts take their pieces of, at most one of
+	// each family; none: all of them.
+	IpRanges      []string `protobuf:"bytes,18,rep,name=ip_ranges,json=ipRanges,proto3" json:"ip_ranges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -302,12 +307,26 @@ func (x *Network) GetNat66() bool {
 	return false
 }
 
+func (x *Network) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *Network) GetIpRanges() []string {
+	if x != nil {
+		return x.IpRanges
+	}
+	return nil
+}
+
 type CreateNetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Driver        Driver                 `protobuf:"varint,2,opt,name=driver,proto3,enum=ovl.v1.Driver" json:"driver,omitempty"`
 	Subnets       []string               `protobuf:"bytes,3,rep,name=subnets,proto3" json:"subnets,omitempty"`                                       // none: the next free one of the default pool
-	HostPrefixes  []uint32               `protobuf:"varint,4,rep,packed,name=host_prefixes,json=hostPrefixes,proto3" json:"host_prefixes,omitempty"` // by position; none: 24 or 64
+	HostPrefixes  []uint32               `protobuf:"varint,4,rep,packed,name=host_prefixes,json=hostPrefixes,proto3" json:"host_prefixes,omitempty"` // by position; none: 24 or 64, macvlan: of the range
 	Vni           uint32                 `protobuf:"varint,5,opt,name=vni,proto3" json:"vni,omitempty"`                                              // 0: the next free one
 	Internal      bool                   `protobuf:"varint,6,opt,name=internal,proto3" json:"internal,omitempty"`
 	Masquerade    *bool                  `protobuf:"varint,7,opt,name=masquerade,proto3,oneof" json:"masquerade,omitempty"` // default true
@@ -315,9 +334,11 @@ type CreateNetworkRequest struct {
 	Mtu           uint32                 `protobuf:"varint,9,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	StaticRanges  []string               `protobuf:"bytes,10,rep,name=static_ranges,json=staticRanges,proto3" json:"static_ranges,omitempty"`
 	DnsDomain     string                 `protobuf:"bytes,11,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
-	Parent        string                 `protobuf:"bytes,12,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent        string                 `protobuf:"bytes,12,opt,name=parent,proto3" json:"parent,omitempty"` // macvlan, which needs it: an interface such as eth1 or eth0.100
 	Labels        map[string]string      `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Nat66         bool                   `protobuf:"varint,16,opt,name=nat66,proto3" json:"nat66,omitempty"`
+	Gateways      []string               `protobuf:"bytes,17,rep,name=gateways,proto3" json:"gateways,omitempty"`                 // macvlan; none: the first address of each subnet
+	IpRanges      []string               `protobuf:"bytes,18,rep,name=ip_ranges,json=ipRanges,proto3" json:"ip_ranges,omitempty"` // macvlan
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,6 +469,20 @@ func (x *CreateNetworkRequest) GetNat66() bool {
 		return x.Nat66
 	}
 	return false
+}
+
+func (x *CreateNetworkRequest) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *CreateNetworkRequest) GetIpRanges() []string {
+	if x != nil {
+		return x.IpRanges
+	}
+	return nil
 }
 
 type GetNetworkRequest struct {
@@ -930,7 +965,7 @@ var File_ovl_v1_network_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_network_proto_rawDesc = "" +
 	"\n" +
-	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x04\n" +
+	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x04\n" +
 	"\aNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\x12&\n" +
@@ -951,10 +986,12 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\x06labels\x18\r \x03(\v2\x1b.ovl.v1.Network.LabelsEntryR\x06labels\x124\n" +
 	"\acreated\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x1a\n" +
 	"\brevision\x18\x0f \x01(\x03R\brevision\x12\x14\n" +
-	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x1a9\n" +
+	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x12\x1a\n" +
+	"\bgateways\x18\x11 \x03(\tR\bgateways\x12\x1b\n" +
+	"\tip_ranges\x18\x12 \x03(\tR\bipRanges\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd4\x04\n" +
 	"\x14CreateNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x06driver\x18\x02 \x01(\x0e2\x0e.ovl.v1.DriverR\x06driver\x12\x18\n" +
@@ -973,7 +1010,9 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"dns_domain\x18\v \x01(\tR\tdnsDomain\x12\x16\n" +
 	"\x06parent\x18\f \x01(\tR\x06parent\x12@\n" +
 	"\x06labels\x18\r \x03(\v2(.ovl.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x12\x14\n" +
-	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x1a9\n" +
+	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x12\x1a\n" +
+	"\bgateways\x18\x11 \x03(\tR\bgateways\x12\x1b\n" +
+	"\tip_ranges\x18\x12 \x03(\tR\bipRanges\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
