@@ -102,11 +102,21 @@ func TestDirectRouting(t *testing.T) {
 				}
 			})
 			t.Run("peers see each other's own address, the outside the host's", func(t *testing.T) {
-				echo := echo(t, l, "h2", "echo", "blue")
+				echo := echo(t, l, "h2", "echo", "blue", "8080:7777", "8080:7777/udp")
 				own := blue[0].Addrs(t, "eth0")[c.direct]
 				if got := ask(t, blue[0], echo.Addrs(t, "eth0")[c.direct]); got != own {
 					t.Errorf("seen by its peer as %s, want %s", got, own)
 				}
+				p, err := echo.Addrs(t, "eth0")[c.direct].Prefix([]int{24, 64}[c.direct])
+				if err != nil {
+					t.Fatal(err)
+				}
+				gateway := p.Addr().Next()
+				answered(t, []question{
+					{within(blue[0]), at(addressOf(t, l, "h2"), 8080), addressOf(t, l, "h1")},
+					{within(blue[0]), at(gateway, 8080), gateway},
+					{onHost(l, lab.Outside), at(addressOf(t, l, "h2"), 8080), addressOf(t, l, lab.Outside)},
+				})
 				if got, want := ask(t, blue[0], addressOf(t, l, lab.Outside)), addressOf(t, l, "h1"); got != want {
 					t.Errorf("seen outside as %s, want its host's %s", got, want)
 				}
