@@ -163,7 +163,17 @@ func forged(vni uint32, to cluster.MAC, from, dst netip.Addr) string {
 // reached a container.
 func refusedDatagrams(t *testing.T, c labtest.Container) int {
 	t.Helper()
-	return counter(t, c, "/proc/net/snmp", "Udp:", "NoPorts")
+	n := counter(t, c, "/proc/net/snmp", "Udp:", "NoPorts")
+	for line := range strings.Lines(c.Run(t, "cat", "/proc/net/snmp6")) { // a line for each
+		if value, ok := strings.CutPrefix(line, "Udp6NoPorts"); ok {
+			six, err := strconv.Atoi(strings.TrimSpace(value))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += six
+		}
+	}
+	return n
 }
 
 // counter reads a counter of a container's network from a file that has a line
