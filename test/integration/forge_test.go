@@ -160,7 +160,7 @@ func forged(vni uint32, to cluster.MAC, from, dst netip.Addr) string {
 }
 
 // refusedDatagrams is how many datagrams for a port without a listener have
-// reached a container.
+// reached a container, of both families.
 func refusedDatagrams(t *testing.T, c labtest.Container) int {
 	t.Helper()
 	n := counter(t, c, "/proc/net/snmp", "Udp:", "NoPorts")
