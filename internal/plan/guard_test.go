@@ -1,0 +1,177 @@
+package plan_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/ipam"
+	"github.com/ovlnet/ovl/internal/plan"
+)
+
+// TestGuards holds for every cluster what the guards must let through, and that they
+// let nothing else through.
+func TestGuards(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		w.local.NoGuard = [2]bool{rapid.IntRange(0, 5).Draw(t, "no inet") == 0, rapid.IntRange(0, 5).Draw(t, "no bridge") == 0}
+		res := plan.Plan(w.shuffled(rand.New(rand.NewPCG(1, 1))))
+		s := res.State
+		for in, lacks := range w.local.NoGuard {
+			for _, r := range s.Rows() {
+				if lacks && inTable(r.Key(), dataplane.NFTable(in)) {
+					t.Errorf("%s, which this kernel cannot have", r)
+				}
+			}
+		}
+		checkRules(t, s)
+		if !w.local.NoGuard[dataplane.NFInet] {
+			checkTunnel(t, w.local, s)
+		}
+		if !w.local.NoGuard[dataplane.NFBridge] {
+			checkPorts(t, s)
+		}
+	})
+}
+
+func inTable(k dataplane.Key, in dataplane.NFTable) bool {
+	switch k := k.(type) {
+	case dataplane.SetKey:
+		return k.In() == in
+	case dataplane.ElementKey:
+		return k.Set.In() == in
+	case dataplane.GuardKey:
+		return k.In == in
+	}
+	return false
+}
+
+// checkRules: what rules look into is there, and so is where elements are.
+func checkRules(t *rapid.T, s dataplane.State) {
+	names := map[string]bool{}
+	for set := range s.Sets {
+		names[set.Name()] = true
+	}
+	for _, g := range s.Guards {
+		for word := range strings.FieldsSeq(g.Rules) {
+			if name, ok := strings.CutPrefix(word, "@"); ok && !strings.Contains(name, ",") && !names[name] {
+				t.Errorf("%s looks into %s, which is not there", g.GuardKey, name)
+			}
+		}
+	}
+	for e := range s.Elements {
+		if _, ok := s.Sets[e.Set]; !ok {
+			t.Errorf("%s is in no set", e)
+		}
+	}
+}
+
+// checkTunnel: whoever has a way through the tunnel is let in, on every network that
+// is here, and never this host itself.
+func checkTunnel(t *rapid.T, l plan.Local, s dataplane.State) {
+	has := func(e dataplane.Element) bool { _, ok := s.Elements[e.ElementKey]; return ok }
+	for _, f := range s.FDB {
+		if !has(dataplane.Member(f.Dst)) {
+			t.Errorf("%s: answers from there would be dropped", f)
+		}
+	}
+	for _, link := range s.Links {
+		if link.Kind != dataplane.VXLAN {
+			continue
+		}
+		if _, guarded := s.Guards[dataplane.GuardKey{In: dataplane.NFInet}]; !guarded {
+			t.Errorf("%s is open to strangers", link)
+		}
+		if !has(dataplane.OnHost(link.VXLAN.VNI)) {
+			t.Errorf("%s is open to strangers: its VNI is not known", link)
+		}
+	}
+	for _, own := range l.Underlay.Addrs {
+		if has(dataplane.Member(own)) {
+			t.Errorf("this host's own %s is a member", own)
+		}
+	}
+}
+
+// checkPorts: a container may send from what its interface has, and as nobody else.
+func checkPorts(t *rapid.T, s dataplane.State) {
+	want := map[dataplane.ElementKey]bool{}
+	gateways := map[netip.Addr]bool{}
+	for a := range s.Addrs {
+		if a.NS == dataplane.Host {
+			gateways[a.Prefix.Addr()] = true
+			continue
+		}
+		l := s.Links[dataplane.LinkKey{NS: a.NS, Name: a.Link}]
+		e := dataplane.Source(l.Peer, l.MAC, a.Prefix.Addr())
+		want[e.ElementKey] = true
+		if _, ok := s.Elements[e.ElementKey]; !ok {
+			t.Errorf("%s cannot be used", a)
+		}
+		if _, guarded := s.Guards[dataplane.GuardKey{In: dataplane.NFBridge}]; !guarded {
+			t.Errorf("%s is not guarded", l)
+		}
+	}
+	for e := range s.Elements {
+		linkLocal := e.Addr.IsLinkLocalUnicast() || e.Addr == netip.IPv6Unspecified()
+		switch {
+		case e.Set.Kind != dataplane.Sources:
+		case gateways[e.Addr]:
+			t.Errorf("%s is the gateway's", e)
+		case !linkLocal && !want[e]:
+			t.Errorf("%s is nobody's", e)
+		}
+	}
+}
+
+// TestMembers: whom a host lets in by what others say of themselves.
+func TestMembers(t *testing.T) {
+	net := cluster.Network{Name: "blue", VNI: 5, Driver: cluster.DriverOverlay, Pools: []cluster.Pool{{Prefix: netip.MustParsePrefix("10.64.0.0/16"), HostPrefix: 24}}}
+	own := []netip.Addr{netip.MustParseAddr("192.168.77.1"), netip.MustParseAddr("fd77::1")}
+	for _, c := range []struct {
+		name string
+		own  []netip.Addr
+		says []string
+		want string
+	}{
+		{"both families", own, []string{"192.168.77.2", "fd77::2"}, "192.168.77.2"},
+		{"the tunnel's family alone", []netip.Addr{own[1], own[0]}, []string{"192.168.77.2", "fd77::2"}, "fd77::2"},
+		{"the other family", own, []string{"fd77::2"}, ""},
+		{"nothing", own, nil, ""},
+		{"this host's address", own, []string{"192.168.77.1"}, ""},
+		{"the loopback's", own, []string{"127.0.0.1"}, ""},
+		{"none", own, []string{"0.0.0.0"}, ""},
+		{"a group's", own, []string{"224.0.0.1"}, ""},
+		{"one that is on every link", []netip.Addr{own[1]}, []string{"fe80::1"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			other := cluster.Host{ID: hostID("h2"), VXLANPort: 4789}
+			for _, a := range c.says {
+				other.Underlay = append(other.Underlay, netip.MustParseAddr(a))
+			}
+			l := plan.Local{ID: hostID("h1"), Port: 4789, Underlay: plan.Underlay{Link: "eth0", MTU: 1500, Addrs: c.own}}
+			subnet, err := ipam.Subnet(net.Pools[0], l.ID, nil, netip.Prefix{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Held = []cluster.Lease{{Network: "blue", Host: l.ID, Prefix: subnet}}
+			self := cluster.Host{ID: l.ID, VXLANPort: 4789, Underlay: c.own}
+			s := plan.Plan(cluster.NewSnapshot(1, []cluster.Network{net}, []cluster.Host{self, other}, nil), l).State
+			var members []string
+			for e := range s.Elements {
+				if e.Set.Kind == dataplane.Members {
+					members = append(members, e.Addr.String())
+				}
+			}
+			if got := strings.Join(slices.Sorted(slices.Values(members)), " "); got != c.want {
+				t.Errorf("members are %q; want %q", got, c.want)
+			}
+		})
+	}
+}
