@@ -24,11 +24,11 @@ dig         dnsutils            bind-utils
 curl        curl                curl
 python3     python3             python3
 nft         nftables            nftables
+iperf3      iperf3              iperf3
+nc          netcat-openbsd      netcat
 '
 
-bench="$test"'
-iperf3      iperf3              iperf3
-'
+bench="$test"
 
 case ${1-} in
 bench) table=$bench ;;
