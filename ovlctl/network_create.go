@@ -26,6 +26,7 @@ than a /28 nor larger than a /24; in IPv6 it is 16 bits longer than the range.`
 const networkCreateExample = `  ovlctl network create blue
   ovlctl network create blue --subnet 10.64.0.0/16 --host-prefix 24
   ovlctl network create both --subnet 10.65.0.0/16 --subnet fd65::/48
+  ovlctl network create db --subnet 10.66.0.0/16 --static-range 10.66.255.0/24
   ovlctl network create vault --internal --label team=db
   ovlctl network create cache --driver bridge
   ovlctl network create lan --driver macvlan --parent eth1 --subnet 192.168.1.0/24 \

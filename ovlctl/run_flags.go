@@ -42,7 +42,7 @@ func (f *runFlags) register(c *cobra.Command, o *options) {
 	fl.BoolVar(&f.remove, "rm", false, "remove the sandbox when its command has ended")
 	fl.StringVar(&f.name, "name", "", "name of the sandbox, by which others reach it")
 	fl.StringArrayVar(&f.networks, "network", nil, "network to attach to, or none, host, container:OTHER; NETWORK,ip=A,mac=M,alias=N for this one alone")
-	fl.StringArrayVar(&f.ips, "ip", nil, "address wanted on the first network, one of each family at most")
+	fl.StringArrayVar(&f.ips, "ip", nil, "address wanted on the first network, one of each family at most: in a subnet that this host holds or can take, or in the static range")
 	fl.StringVar(&f.mac, "mac", "", "MAC wanted on the first network")
 	fl.StringVar(&f.hostname, "hostname", "", "hostname inside (the name)")
 	fl.StringArrayVar(&f.aliases, "alias", nil, "another name on its networks")

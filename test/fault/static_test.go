@@ -63,7 +63,11 @@ func TestAStaticAddressOfAHostThatIsCutOff(t *testing.T) {
 		t.Fatalf("after h1 was removed: %s", r.Stderr)
 	}
 	reachDB(t, clients[1:])
+	// A host that was removed is revoked, too. It comes back by joining again.
 	must(t, l.Mend(t.Context(), "h1", true))
+	must(t, l.Stop(t.Context(), "h1", lab.Agent))
+	l.Run(t, "h1", "rm", "-r", "/var/lib/ovl/identity")
+	must(t, l.Start(t.Context(), "h1", lab.Agent))
 	labtest.Until(t, "h1 says that it has lost the address", func() error {
 		if out := l.Do(t, "h1", "ovlctl", "agent", "status").Stdout; !strings.Contains(out, "address "+static+" of network blue") || !strings.Contains(out, "host h2") {
 			return fmt.Errorf("agent status: %s", out)
