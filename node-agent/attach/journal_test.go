@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -208,6 +209,20 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+func TestDecodeSegment(t *testing.T) {
+	for segment, ok := range map[int]bool{-1: false, 0: true, 1: true, cluster.MaxSegments - 1: true, cluster.MaxSegments: false} {
+		a := sample("web", 2)
+		a.Interfaces[0].Segment = segment
+		raw, err := encode(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decode("web", raw); (err == nil) != ok || ok && got.Interfaces[0].Segment != segment {
+			t.Errorf("segment %d: decoded %d (%v)", segment, got.Interfaces[0].Segment, err)
+		}
+	}
+}
+
 // FuzzDecode: hostile records are refused, and what is taken is within bounds
 // and survives being written again.
 func FuzzDecode(f *testing.F) {
@@ -217,6 +232,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add("web", raw)
 	f.Add("web", []byte(`{"id":"web","name":"web","netns":"/run/netns/web","interfaces":[{"network":"a","name":"eth0","addrs":["::ffff:1.2.3.4/120"],"mac":"02:00:00:00:00:01"}]}`))
+	for _, segment := range []string{"-1", "1", "1000", "1e99"} {
+		f.Add("web", bytes.Replace(raw, []byte(`"aliases":`), []byte(`"segment":`+segment+`,"aliases":`), 1))
+	}
 	f.Fuzz(func(t *testing.T, key string, raw []byte) {
 		a, err := decode(key, raw)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -143,16 +144,17 @@ func TestMoreContainersThanABridgeTakes(t *testing.T) {
 		t.Skip("1,200 containers: not in -short")
 	}
 	l := labtest.Up(t, lab.Config{Hosts: 2})
-	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16", "--subnet", "fd64::/48")
+	withStatics(t, l)
 	l.Run(t, "h1", "ovlctl", "network", "create", "red", "--subnet", "10.65.0.0/16", "--subnet", "fd65::/48")
 	far := l.Sandbox(t, "h2", "far", "--network", "blue")
 	first := l.Sandbox(t, "h1", "first", "--network", "blue")
-	many := make([]string, 1198)
+	many := make([]string, 1197)
 	for i := range many {
 		many[i] = fmt.Sprintf("n%d", i)
 	}
 	attachAll(t, l, "h1", "blue", many)
-	last := l.Sandbox(t, "h1", "last", "--network", "blue")
+	last := echo(t, l, "h1", "last", "blue", "8080:7777", "8080:7777/udp")
+	fixed := static(t, l, "h1", "fixed")
 	stranger := l.Sandbox(t, "h1", "stranger", "--network", "red")
 
 	near, beside := bridgeOf(t, l, first), bridgeOf(t, l, last)
@@ -164,7 +166,7 @@ func TestMoreContainersThanABridgeTakes(t *testing.T) {
 		t.Errorf("agent status does not name %s:\n%s", beside, status)
 	}
 
-	t.Run("all reach all", func(t *testing.T) { complete(t, []labtest.Container{first, last, far}) })
+	t.Run("all reach all", func(t *testing.T) { complete(t, []labtest.Container{first, last, fixed, far}) })
 	t.Run("another network is out of reach", func(t *testing.T) {
 		blue, red := []labtest.Container{first, last}, []labtest.Container{stranger}
 		pairs := append(eachPair(t, blue, red), eachPair(t, red, blue)...)
@@ -179,9 +181,19 @@ func TestMoreContainersThanABridgeTakes(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a published port", func(t *testing.T) {
+		h1, gateway := addressOf(t, l, "h1"), defaultGateway(t, last)
+		answered(t, []question{
+			{onHost(l, lab.Outside), at(h1, 8080), addressOf(t, l, lab.Outside)},
+			{onHost(l, "h1"), at(netip.MustParseAddr("127.0.0.1"), 8080), gateway},
+			{within(first), at(h1, 8080), gateway},
+			{within(last), at(h1, 8080), gateway},
+			{within(far), at(h1, 8080), addressOf(t, l, "h2")},
+		})
+	})
 	t.Run("names", func(t *testing.T) {
 		for _, c := range []labtest.Container{first, last} {
-			for _, other := range []labtest.Container{first, last, far} {
+			for _, other := range []labtest.Container{first, last, fixed, far} {
 				knows(t, c, other.Name+".blue", "NOERROR "+other.Addrs(t, "eth0")[0].String())
 			}
 			digs(t, c, map[string]string{"stranger.red": "SERVFAIL"})
@@ -216,8 +228,9 @@ func TestMoreContainersThanABridgeTakes(t *testing.T) {
 		}
 	})
 	t.Run("the second bridge goes with its containers", func(t *testing.T) {
-		detachAll(t, l, "h1", "blue", slices.DeleteFunc(slices.Clone(ports[beside]), func(name string) bool { return name == "last" }))
+		detachAll(t, l, "h1", "blue", slices.DeleteFunc(slices.Clone(ports[beside]), func(name string) bool { return name == "last" || name == "fixed" }))
 		l.Run(t, "h1", "ovlctl", "rm", "-f", "last")
+		l.Run(t, "h1", "ovlctl", "rm", "-f", "fixed")
 		if ports, there := portsOf(t, l, "h1")[beside]; there {
 			t.Errorf("%s is there with %v", beside, ports)
 		}
