@@ -16,7 +16,9 @@ var membersKey = dataplane.SetKey{Kind: dataplane.Members, Family: dataplane.IPv
 func guardRows() []dataplane.Row {
 	source := dataplane.Source("ove1", cluster.MAC{2, 0, 0, 0, 0, 9}, netip.MustParseAddr("10.64.1.2"))
 	return []dataplane.Row{
-		dataplane.Set{SetKey: membersKey}, dataplane.Set{SetKey: source.Set}, dataplane.Member(netip.MustParseAddr("192.0.2.9")), source,
+		dataplane.Set{SetKey: membersKey},
+		dataplane.Set{SetKey: source.Set},
+		dataplane.Member(netip.MustParseAddr("192.0.2.9")), source,
 		dataplane.NewGuard(dataplane.NFInet, "chain arrivals { type filter hook input priority -310; }", "ip saddr @members_ipv4 accept"),
 		dataplane.NewGuard(dataplane.NFBridge, "chain frames { type filter hook prerouting priority -300; }",
 			"meta iifname . ether saddr . ip saddr @sources_ipv4 accept"),
@@ -104,8 +106,8 @@ func TestMonitorPassesOurGuardsOver(t *testing.T) {
 	}
 }
 
-func memberRows() []dataplane.Row {
-	rows := make([]dataplane.Row, peers)
+func memberRows() []dataplane.Element {
+	rows := make([]dataplane.Element, peers)
 	for i := range rows {
 		rows[i] = dataplane.Member(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
 	}
@@ -122,7 +124,9 @@ func BenchmarkApplyMembers(b *testing.B) {
 		h.apply(b, dataplane.Delete, set)
 		h.apply(b, dataplane.Create, set)
 		b.StartTimer()
-		h.apply(b, dataplane.Create, rows...)
+		if err := h.linux.Fill(b.Context(), rows); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(rows)), "µs/row")
 }
@@ -131,7 +135,9 @@ func BenchmarkApplyMembers(b *testing.B) {
 func BenchmarkObserveMembers(b *testing.B) {
 	h := newHost(b)
 	h.apply(b, dataplane.Create, dataplane.Set{SetKey: membersKey})
-	h.apply(b, dataplane.Create, memberRows()...)
+	if err := h.linux.Fill(b.Context(), memberRows()); err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		s, _, err := h.linux.Observe(b.Context(), dataplane.Scope{dataplane.Host: dataplane.NFTables})
 		if err != nil || len(s.Elements) != peers {

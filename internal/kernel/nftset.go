@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/reconcile"
 )
 
 // setKeys are all sets that there can be.
@@ -238,11 +240,48 @@ func (n *nft) applyElement(verb dataplane.Verb, r dataplane.Element) error {
 	}
 	add(m, unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(r.Set.Name()))
 	list := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nil)
-	list.AddRtAttr(unix.NFTA_LIST_ELEM, nil).AddRtAttr(unix.NFTA_SET_ELEM_KEY, nil).AddRtAttr(unix.NFTA_DATA_VALUE, key)
+	addElement(list, key)
 	m.AddData(list)
 	err := unlessGone(verb, n.transact(m))
 	if verb != dataplane.Delete && errors.Is(err, unix.EEXIST) {
 		return nil
 	}
 	return err
+}
+
+func addElement(list *nl.RtAttr, key []byte) {
+	list.AddRtAttr(unix.NFTA_LIST_ELEM, nil).AddRtAttr(unix.NFTA_SET_ELEM_KEY, nil).AddRtAttr(unix.NFTA_DATA_VALUE, key)
+}
+
+var _ reconcile.Filler = (*Linux)(nil)
+
+// maxFill is how many elements go into one message: the longest has 52 bytes, and
+// the attribute that holds them all 64 KiB less one.
+const maxFill = 1000
+
+// Fill implements [reconcile.Filler]: as many elements of one set in a transaction as
+// a message takes.
+func (l *Linux) Fill(ctx context.Context, elements []dataplane.Element) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(elements) > 0 && ctx.Err() == nil {
+		set := elements[0].Set
+		m := makes(unix.NFT_MSG_NEWSETELEM, set.In())
+		add(m, unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set.Name()))
+		list := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nil)
+		n := 0
+		for ; n < min(len(elements), maxFill) && elements[n].Set == set; n++ {
+			key := elementKey(elements[n].ElementKey)
+			if key == nil {
+				return refusal("it does not fit " + set.String())
+			}
+			addElement(list, key)
+		}
+		m.AddData(list)
+		if err := l.nft.transact(m); err != nil {
+			return err
+		}
+		elements = elements[n:]
+	}
+	return ctx.Err()
 }

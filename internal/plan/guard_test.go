@@ -109,6 +109,9 @@ func checkPorts(t *rapid.T, s dataplane.State) {
 			continue
 		}
 		l := s.Links[dataplane.LinkKey{NS: a.NS, Name: a.Link}]
+		if l.Kind != dataplane.Veth {
+			continue // it is no port of a bridge
+		}
 		e := dataplane.Source(l.Peer, l.MAC, a.Prefix.Addr())
 		want[e.ElementKey] = true
 		if _, ok := s.Elements[e.ElementKey]; !ok {

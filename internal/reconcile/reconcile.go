@@ -112,6 +112,7 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 				break
 			}
 			p.sweep(ctx, ops[i:])
+			p.fill(ctx, ops[i:])
 			p.do(ctx, op)
 		}
 		rep.Applied += p.applied
@@ -174,6 +175,7 @@ type pass struct {
 	plain   bool // all operations went well, and it is known what they left
 	entries int  // done on the host's tables
 	again   bool
+	filled  int                     // of the next operations, done together
 	swept   bool                    // what is deleted together has been
 	ends    map[string]dataplane.NS // of containers, by the hosts' ends; nil = not asked for yet
 }
@@ -195,7 +197,7 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 		}
 	}
 	p.plain = p.plain && p.r.plain(op)
-	err := p.r.kernel.Apply(ctx, op)
+	err := p.apply(ctx, op)
 	if err == nil && key.Table() == dataplane.TableElement {
 		// Nothing else goes with an element or takes it along: it is believed,
 		// whatever else the pass does.

@@ -1,6 +1,9 @@
 package fake
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"strings"
 	"syscall"
 
@@ -28,6 +31,24 @@ func (k *Kernel) applySet(verb dataplane.Verb, r dataplane.Set) error {
 		return syscall.EBUSY
 	}
 	delete(t.sets, r.SetKey)
+	return nil
+}
+
+// Fill implements [reconcile.Filler]: all of the elements or none.
+func (k *Kernel) Fill(ctx context.Context, elements []dataplane.Element) error {
+	if err := ctx.Err(); err != nil || k.Before != nil { // whoever asks before each is asked for each
+		return cmp.Or(err, errors.ErrUnsupported)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, e := range elements {
+		if err := k.applyElement(dataplane.Create, e); err != nil {
+			for _, made := range elements[:i] {
+				_ = k.applyElement(dataplane.Delete, made)
+			}
+			return err
+		}
+	}
 	return nil
 }
 

@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"hand adds", testHandAdds},
 		{"deleting what is gone", testDeleteGone},
 		{"half-made links", testHalfMade},
+		{"many elements at once", testFill},
 		{"links made anew", testReplacedLinks},
 		{"parameters of a link", testLinkSysctl},
 		{"many links go together", testSweep},

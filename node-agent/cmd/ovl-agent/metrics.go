@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -30,6 +31,19 @@ func (m metered) Sweep(ctx context.Context, links []dataplane.Link) {
 	if s, ok := m.Kernel.(reconcile.Sweeper); ok {
 		s.Sweep(ctx, links)
 	}
+}
+
+// Fill implements [reconcile.Filler], as far as the kernel within does.
+func (m metered) Fill(ctx context.Context, elements []dataplane.Element) error {
+	f, ok := m.Kernel.(reconcile.Filler)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	err := f.Fill(ctx, elements)
+	if err == nil {
+		m.metrics.Ops.WithLabelValues(dataplane.TableElement.String(), dataplane.Create.String(), "done").Add(float64(len(elements)))
+	}
+	return err
 }
 
 // tellEvery is how old the gauges may be.
