@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,7 +96,8 @@ func TestDirectRouting(t *testing.T) {
 				}
 			})
 			t.Run("what no host holds is unreachable", func(t *testing.T) {
-				for _, to := range []string{"10.64.255.200", "fd64:0:0:fffe::1"} {
+				for family := range 2 {
+					to := nobodys(t, blue, family).String()
 					if r := blue[0].Do(t, "ping", "-n", "-c1", "-W5", to); !strings.Contains(r.Stdout, "nreachable") && !strings.Contains(r.Stdout, "No route") {
 						t.Errorf("a ping to %s: %+v, want it refused", to, r)
 					}
@@ -152,9 +154,8 @@ func TestDirectRouting(t *testing.T) {
 func strangersOnTheSegment(t *testing.T, l *labtest.Lab, ipv6 bool, blue []labtest.Container, red labtest.Container) {
 	t.Helper()
 	family := 0
-	free := "10.64.255.200"
 	if ipv6 {
-		family, free = 1, "fd64:0:0:fffe::1"
+		family = 1
 	}
 	victim, member := blue[1].Addrs(t, "eth0")[family], blue[2].Addrs(t, "eth0")[family]
 	forge := func(from string, via string) {
@@ -164,16 +165,23 @@ func strangersOnTheSegment(t *testing.T, l *labtest.Lab, ipv6 bool, blue []labte
 		l.Run(t, lab.Outside, "bash", "-c", fmt.Sprintf("echo x > /dev/udp/%s/9999", victim))
 	}
 	before := refusedDatagrams(t, blue[1])
-	forge(addressOf(t, l, lab.Outside).String(), "h2")
-	forge(free, "h2")
-	forge(victim.Next().String(), "h2") // of the victim's own subnet
-	forge(red.Addrs(t, "eth0")[family].String(), "h2")
-	forge(member.String(), "h1")                       // a member is no router for strangers
-	if err := blue[0].Reaches(t, victim); err != nil { // whatever was sent has arrived
-		t.Error(err)
-	}
-	if got := refusedDatagrams(t, blue[1]); got != before {
-		t.Errorf("%d forged datagrams have arrived", got-before)
+	for what, c := range map[string]struct {
+		from netip.Addr
+		via  string
+	}{
+		"in his own name":                        {addressOf(t, l, lab.Outside), "h2"},
+		"from an address that nobody holds":      {nobodys(t, blue, family), "h2"},
+		"in the name of the victim's own subnet": {victim.Next(), "h2"},
+		"in the name of another network":         {red.Addrs(t, "eth0")[family], "h2"},
+		"in a member's name, by way of another":  {member, "h1"}, // who is no router for strangers
+	} {
+		forge(c.from.String(), c.via)
+		if err := blue[0].Reaches(t, victim); err != nil { // whatever was sent has arrived
+			t.Error(err)
+		}
+		if refusedDatagrams(t, blue[1]) != before {
+			t.Fatalf("what a stranger sent %s, from %s, has arrived", what, c.from)
+		}
 	}
 	forge(member.String(), "h2")
 	labtest.Until(t, "a datagram in a member's name arrives", func() error {
@@ -182,6 +190,20 @@ func strangersOnTheSegment(t *testing.T, l *labtest.Lab, ipv6 bool, blue []labte
 		}
 		return nil
 	})
+}
+
+// nobodys returns an address of blue's range that is in no host's subnet: they are
+// chosen by hash.
+func nobodys(t *testing.T, blue []labtest.Container, family int) netip.Addr {
+	t.Helper()
+	for _, free := range [][2]string{{"10.64.254.200", "fd64:0:0:fffb::1"}, {"10.64.253.200", "fd64:0:0:fffc::1"}, {"10.64.252.200", "fd64:0:0:fffd::1"}, {"10.64.251.200", "fd64:0:0:fffe::1"}} {
+		p := netip.PrefixFrom(netip.MustParseAddr(free[family]), []int{24, 64}[family])
+		if !slices.ContainsFunc(blue, func(c labtest.Container) bool { return p.Contains(c.Addrs(t, "eth0")[family]) }) {
+			return p.Addr()
+		}
+	}
+	t.Fatal("three hosts hold four subnets")
+	return netip.Addr{}
 }
 
 // offLink takes a host's segment off its link, so that all but the router is
@@ -263,4 +285,47 @@ func TestDirectRoutingFollowsAddresses(t *testing.T) {
 	goesBy(t, l, "h1", two, "ovx100")
 	complete(t, blue)
 	atRest(t, l)
+}
+
+// TestDirectRoutingOfStaticAddresses: an address that moves between hosts is routed
+// as its host's subnet is.
+func TestDirectRoutingOfStaticAddresses(t *testing.T) {
+	t.Parallel()
+	l := labtest.Up(t, lab.Config{Hosts: 3})
+	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--vni", "100", "--subnet", "10.64.0.0/16", "--static-range", "10.64.255.0/24", "--direct-routing")
+	blue := onEach(t, l, "blue")
+	complete(t, blue)
+	moving := netip.MustParseAddr("10.64.255.7")
+	for _, host := range []string{"h2", "h3", "h2"} {
+		db := l.Sandbox(t, host, "db", "--network", "blue", "--ip", moving.String())
+		labtest.Until(t, "h1 reaches it directly", func() error {
+			if out := l.Run(t, "h1", "ip", "route", "show", moving.String()); !strings.Contains(out, "via "+addressOf(t, l, host).String()+" dev eth0") {
+				return fmt.Errorf("the route is %q", out)
+			}
+			return nil
+		})
+		for _, c := range blue {
+			reaches(t, c, moving)
+		}
+		for _, c := range blue {
+			reaches(t, db, c.Addr(t))
+		}
+		l.Run(t, host, "ovlctl", "rm", "-f", "db")
+	}
+	atRest(t, l)
+}
+
+// TestStrictReversePathFilters: a host that takes a packet only from where it would
+// send the answer (RFC 3704 section 2.2; the default of some distributions) takes
+// direct ones too.
+func TestStrictReversePathFilters(t *testing.T) {
+	t.Parallel()
+	l := labtest.Up(t, lab.Config{Hosts: 2})
+	for _, host := range l.Members() {
+		l.Run(t, host, "sh", "-ec", "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done")
+	}
+	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--vni", "100", "--subnet", "10.64.0.0/16", "--direct-routing")
+	l.Run(t, "h1", "ovlctl", "network", "create", "red", "--subnet", "10.65.0.0/16")
+	complete(t, onEach(t, l, "blue"))
+	complete(t, onEach(t, l, "red"))
 }
