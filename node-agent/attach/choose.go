@@ -152,6 +152,9 @@ func (s supply) exactly(n cluster.Network, pool cluster.Pool, segment int, a net
 			return spot{addr: netip.PrefixFrom(a, subnet.Bits())}, nil, fits(subnet, a)
 		}
 	}
+	if ours := pool.Leased().Prefix; !ours.Contains(a) {
+		return spot{}, nil, refuse(codes.FailedPrecondition, "address %s of network %s is not in %s, the part of it that hosts take: ask for one of that, or for none", a, n.Name, ours)
+	}
 	around := netip.PrefixFrom(a, pool.HostPrefix).Masked()
 	if static := n.StaticRange(pool); static.IsValid() && static.Overlaps(around) {
 		return spot{}, nil, refuse(codes.FailedPrecondition, "address %s of network %s is in no host's subnet, since the static range %s has a part of %s: ask for one in the static range, or for none", a, n.Name, static, around)

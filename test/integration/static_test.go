@@ -90,6 +90,7 @@ func meetDB(t *testing.T, l *labtest.Lab, clients []labtest.Container, host stri
 			throughItsGateway(t, c, a)
 		}
 	}
+	knows(t, db, clients[0].Name, "NOERROR "+clients[0].Addrs(t, "eth0")[0].String())
 	for _, c := range clients {
 		knows(t, c, "db", "NOERROR "+statics[0].String())
 		digs(t, c, map[string]string{"db AAAA": "NOERROR " + statics[1].String(), "-x " + statics[0].String(): "NOERROR db.blue.ovl.internal."})
@@ -153,9 +154,27 @@ func TestStaticAddresses(t *testing.T) {
 		}
 		l.Run(t, "h1", "ovlctl", "rm", "-f", "db")
 	})
-	t.Run("one that is connected and disconnected", func(t *testing.T) {
-		none := l.Sandbox(t, "h1", "late", "--network", "none")
-		refused(t, l.Do(t, "h1", "ovlctl", "connect", "blue", none.Name, "--ip", "10.64.255.255"), 2, "broadcast address of 10.64.0.0/16")
+	t.Run("one comes with a network and goes with it", func(t *testing.T) {
+		l.Run(t, "h1", "ovlctl", "network", "create", "red", "--internal")
+		late := l.Sandbox(t, "h1", "late", "--network", "red")
+		refused(t, l.Do(t, "h1", "ovlctl", "connect", "blue", "late", "--ip", "10.64.255.255"), 2, "broadcast address of 10.64.0.0/16")
+		l.Run(t, "h1", "ovlctl", "connect", "blue", "late", "--ip", statics[0].String(), "--ip", statics[1].String())
+		for _, a := range statics {
+			reaches(t, web, a)
+		}
+		reaches(t, late, web.Addrs(t, "eth0")[0])
+		l.Run(t, "h1", "ovlctl", "disconnect", "blue", "late")
+		there := static(t, l, "h2", "there")
+		l.Run(t, "h2", "ovlctl", "rm", "-f", there.Name)
+	})
+	t.Run("one with published ports", func(t *testing.T) {
+		pub := echo(t, l, "h1", "pub", "blue,ip="+statics[0].String(), "8080:7777", "8080:7777/udp")
+		answered(t, []question{
+			{onHost(l, lab.Outside), at(addressOf(t, l, "h1"), 8080), addressOf(t, l, lab.Outside)},
+			{onHost(l, "h1"), at(netip.MustParseAddr("127.0.0.1"), 8080), defaultGateway(t, pub)},
+			{onHost(l, "h2"), at(addressOf(t, l, "h1"), 8080), addressOf(t, l, "h2")},
+		})
+		l.Run(t, "h1", "ovlctl", "rm", "-f", "pub")
 	})
 	t.Run("of two hosts that race one wins", func(t *testing.T) {
 		for range 10 {
