@@ -3,7 +3,14 @@ package embedstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync/atomic"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/lease"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -11,15 +18,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// door asks, on each call, whether who is at the other end may still come in: TLS
-// asks once, when a connection is made, and those of agents last for weeks.
+// door asks, on each call, whether who is at the other end may still come in, and
+// may do this. TLS asks once, when a connection is made, and those of agents last
+// for weeks.
 type door struct {
-	accept func(context.Context, tls.ConnectionState) (gone <-chan struct{}, err error)
+	accept func(context.Context, tls.ConnectionState) (Visitor, error)
+	server atomic.Pointer[etcdserver.EtcdServer]
 }
 
-func (d door) admit(ctx context.Context) (gone <-chan struct{}, err error) {
+// open lets hosts in: until there is a server, nobody knows what they may do.
+func (d *door) open(s *etcdserver.EtcdServer) { d.server.Store(s) }
+
+func (d *door) admit(ctx context.Context) (Visitor, error) {
 	if d.accept == nil {
-		return nil, nil
+		return Visitor{}, nil
 	}
 	var state tls.ConnectionState
 	if p, ok := peer.FromContext(ctx); ok {
@@ -27,42 +39,109 @@ func (d door) admit(ctx context.Context) (gone <-chan struct{}, err error) {
 			state = info.State
 		}
 	}
-	gone, err = d.accept(ctx, state)
+	v, err := d.accept(ctx, state)
 	if err != nil {
-		return nil, status.Errorf(codes.PermissionDenied, "refused: %v", err)
+		return v, status.Errorf(codes.PermissionDenied, "refused: %v", err)
 	}
-	return gone, nil
+	return v, nil
 }
 
-func (d door) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if _, err := d.admit(ctx); err != nil {
+// check reports whether the visitor may make that request.
+func (d *door) check(ctx context.Context, v Visitor, req any) error {
+	if v.Host == "" {
+		return nil
+	}
+	s := d.server.Load()
+	if s == nil {
+		return status.Error(codes.Unavailable, "the store is starting")
+	}
+	if err := (rights{v.Host, running{ctx, s}}).check(req); err != nil {
+		return status.Errorf(codes.PermissionDenied, "refused: %v", err)
+	}
+	return nil
+}
+
+func (d *door) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	v, err := d.admit(ctx)
+	if err == nil {
+		err = d.check(ctx, v, req)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return next(ctx, req)
 }
 
-func (d door) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	gone, err := d.admit(stream.Context())
+func (d *door) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	v, err := d.admit(stream.Context())
 	if err != nil {
 		return err
 	}
-	if gone == nil {
+	if v.Host == "" && v.Gone == nil {
 		return next(srv, stream)
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	go func() {
 		select {
-		case <-gone:
+		case <-v.Gone:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	err = next(srv, endable{stream, ctx})
+	err = next(srv, checked{endable{stream, ctx}, d, v})
 	select {
-	case <-gone:
+	case <-v.Gone:
 		return status.Error(codes.PermissionDenied, "refused: removed from the cluster")
 	default:
 		return err
 	}
+}
+
+// checked is a stream of which each request is checked.
+type checked struct {
+	endable
+	door    *door
+	visitor Visitor
+}
+
+// RecvMsg implements [grpc.ServerStream].
+func (c checked) RecvMsg(m any) error {
+	if err := c.endable.RecvMsg(m); err != nil {
+		return err
+	}
+	return c.door.check(c.ctx, c.visitor, m)
+}
+
+// running is the facts in a running etcd, which is alone, so that what it has
+// applied is all there is.
+type running struct {
+	ctx    context.Context //nolint:containedctx // lives for one request
+	server *etcdserver.EtcdServer
+}
+
+func (r running) record(key string) (value []byte, modRev, now int64) {
+	got, err := r.server.KV().Range(r.ctx, []byte(key), nil, mvcc.RangeOptions{})
+	if err != nil || got == nil {
+		return nil, -1, -1 // which no transaction compares with
+	}
+	if len(got.KVs) == 0 {
+		return nil, 0, got.Rev
+	}
+	return got.KVs[0].Value, got.KVs[0].ModRevision, got.Rev
+}
+
+func (r running) attached(id int64) ([]string, error) {
+	ttl, err := r.server.LeaseTimeToLive(r.ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true})
+	if errors.Is(err, lease.ErrLeaseNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up lease: %w", err)
+	}
+	var keys []string
+	for _, k := range ttl.Keys {
+		keys = append(keys, string(k))
+	}
+	return keys, nil
 }

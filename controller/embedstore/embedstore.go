@@ -19,6 +19,8 @@ import (
 	"os"
 
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/ovlnet/ovl/internal/cluster"
 )
 
 // DefaultClientAddr is where agents and other controllers find the store.
@@ -33,12 +35,20 @@ type Config struct {
 	// TLS are the settings of the server; nil is plain text, for loopback alone.
 	// They must demand and verify the certificates of clients.
 	TLS *tls.Config
-	// Accept is asked about each call, with the connection that it comes on; gone
-	// ends the calls that never end by themselves. Nil accepts all.
-	Accept func(context.Context, tls.ConnectionState) (gone <-chan struct{}, err error)
+	// Accept is asked about each call, with the connection that it comes on. Nil
+	// accepts all.
+	Accept func(context.Context, tls.ConnectionState) (Visitor, error)
 	Log    *slog.Logger // etcd's own words, at debug; nil = none
 	// UnsafeNoSync loses data when the machine stops. For tests.
 	UnsafeNoSync bool
+}
+
+// Visitor is who calls.
+type Visitor struct {
+	// Host limits the caller to what this host may do; empty: he may do all.
+	Host cluster.HostID
+	// Gone ends the calls that never end by themselves; nil: never.
+	Gone <-chan struct{}
 }
 
 // Store is a running embedded etcd.
@@ -71,8 +81,9 @@ func Start(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.TLS != nil {
 		s.scheme = "https"
 	}
+	d := &door{accept: cfg.Accept}
 	if s.web, err = newWebSocket(cfg.DataDir); err == nil {
-		s.etcd, err = start(ctx, settings(cfg, addr, s.streams, s.web))
+		s.etcd, err = start(ctx, settings(cfg, addr, s.streams, d, s.web), d)
 	}
 	if err != nil {
 		_ = errors.Join(s.web.close(), lock.Close()) // the lock goes with the descriptor
@@ -100,7 +111,7 @@ func clientAddr(ctx context.Context, s string) (netip.AddrPort, error) {
 // start starts etcd and waits until it serves. What etcd calls fatal while it
 // reads its data is a panic in this goroutine (see settings): damaged files
 // mostly.
-func start(ctx context.Context, settings *embed.Config) (e *embed.Etcd, err error) {
+func start(ctx context.Context, settings *embed.Config, d *door) (e *embed.Etcd, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			e, err = nil, damaged(settings.Dir, fmt.Errorf("open data: damaged: %v", r))
@@ -113,6 +124,7 @@ func start(ctx context.Context, settings *embed.Config) (e *embed.Etcd, err erro
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", settings.Dir, err)
 	}
+	d.open(e.Server)
 	select {
 	case <-e.Server.ReadyNotify():
 		return e, nil

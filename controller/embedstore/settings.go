@@ -35,7 +35,7 @@ const (
 // gRPC through net/http; so the gRPC server gets our credentials, as the last of
 // its options, and etcd's HTTP pages go to a socket of their own, which makes
 // etcd serve plain gRPC on the port. TestStrangers holds this to a stranger.
-func settings(cfg Config, addr netip.AddrPort, streams *streams, web *webSocket) *embed.Config {
+func settings(cfg Config, addr netip.AddrPort, streams *streams, d *door, web *webSocket) *embed.Config {
 	c := embed.NewConfig()
 	c.Name, c.Dir = memberName, cfg.DataDir
 	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: addr.String()}}
@@ -52,7 +52,6 @@ func settings(cfg Config, addr netip.AddrPort, streams *streams, web *webSocket)
 	// Agents ping an idle connection every ten seconds.
 	c.GRPCKeepAliveMinTime = 5 * time.Second
 	c.EnableGRPCGateway = false
-	d := door{accept: cfg.Accept}
 	c.GRPCAdditionalServerOptions = []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.stream, streams.intercept),
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/ovlnet/ovl/controller/api"
+	"github.com/ovlnet/ovl/controller/embedstore"
 	"github.com/ovlnet/ovl/controller/gate"
 	"github.com/ovlnet/ovl/controller/keys"
 	"github.com/ovlnet/ovl/controller/roll"
@@ -54,25 +55,26 @@ func (c *trust) etcdServer() *tls.Config {
 	return c.keys.Credential.Demanding(nil)
 }
 
-// accept lets controllers and members into the etcd within.
-func (c *trust) accept() func(context.Context, tls.ConnectionState) (<-chan struct{}, error) {
+// accept lets controllers and members into the etcd within, and limits hosts to
+// what is theirs.
+func (c *trust) accept() func(context.Context, tls.ConnectionState) (embedstore.Visitor, error) {
 	if c.keys == nil {
 		return nil
 	}
-	return func(ctx context.Context, s tls.ConnectionState) (<-chan struct{}, error) {
+	return func(ctx context.Context, s tls.ConnectionState) (v embedstore.Visitor, err error) {
 		// That the certificate had not expired was seen when the connection was
 		// made: verified now it would cut off who renewed his since.
 		who, err := identity.WhoIs(s.VerifiedChains)
-		if err != nil {
-			return nil, err
+		if err != nil || who.Role == identity.Controller {
+			return v, err
 		}
-		if who.Role != identity.Controller && who.Role != identity.Host {
-			return nil, fmt.Errorf("%s has no business in etcd: only controllers and hosts do", who)
+		id, ok := who.HostID()
+		if !ok {
+			return v, fmt.Errorf("%s has no business in etcd: only controllers and hosts do", who)
 		}
-		if who.Role == identity.Controller {
-			return nil, nil
-		}
-		return c.roll.Check(ctx, who, identity.PrintOf(s.PeerCertificates[0]))
+		v.Host = id
+		v.Gone, err = c.roll.Check(ctx, who, identity.PrintOf(s.PeerCertificates[0]))
+		return v, err
 	}
 }
 
