@@ -116,16 +116,32 @@ func (in intruder) readEtcd(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	url := "https://" + addr
-	if in.Plain {
-		url = "http://" + addr
+	url := "http://" + addr
+	if !in.Plain {
+		url = "https://" + addr
+		if err := shake(ctx, addr, settings); err != nil {
+			return err
+		}
 	}
 	kv, err := etcd.Dial(etcd.Config{Endpoints: []string{url}, TLS: settings, RequestTimeout: 3 * time.Second})
 	if err != nil {
 		return err
 	}
 	defer kv.Close()
-	_, err = kv.Range(ctx, store.Root)
+	_, err = kv.Range(ctx, store.HostsPrefix)
+	return err
+}
+
+// shake returns how a server of HTTP/2 ends a handshake: if it likes what it was
+// shown it speaks first, and else TLS has its say, which gRPC does not hand on
+// each time.
+func shake(ctx context.Context, addr string, settings *tls.Config) error {
+	conn, err := (&tls.Dialer{Config: settings}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Read(make([]byte, 1))
 	return err
 }
 

@@ -1,0 +1,119 @@
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/lab"
+	"github.com/ovlnet/ovl/internal/lab/labtest"
+	"github.com/ovlnet/ovl/internal/store"
+	"github.com/ovlnet/ovl/internal/store/etcd"
+)
+
+// thiefEnv makes this test binary a thief who has a host: TestThief.
+const thiefEnv = "OVL_TEST_THIEF"
+
+// TestThief tries with the certificate of the host where it runs what only others
+// may do, and writes what it got away with to stdout.
+func TestThief(t *testing.T) {
+	addr := os.Getenv(thiefEnv)
+	if addr == "" {
+		return // it is no test
+	}
+	pair, err := os.ReadFile("/var/lib/ovl/identity/host.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, err := intruder{Pair: pair}.settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := etcd.Dial(etcd.Config{Endpoints: []string{"https://" + addr + ":6779"}, TLS: settings, RequestTimeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kv.Close()
+	raw, err := os.ReadFile("/var/lib/ovl/host-id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	me := cluster.HostID(strings.TrimSpace(string(raw)))
+	page, err := kv.Range(t.Context(), store.HostsPrefix, store.SessionsPrefix, store.SubnetsPrefix(""), store.EndpointsPrefix(""), store.NetworksPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crimes []string
+	try := func(what string, err error) {
+		if err == nil {
+			crimes = append(crimes, what)
+		}
+	}
+	for _, r := range page.Records {
+		if strings.Contains(r.Key, string(me)) || strings.Contains(string(r.Value), string(me)) {
+			continue
+		}
+		still := []store.Cond{store.Unchanged(r.Key, r.ModRev)}
+		_, err := kv.Txn(t.Context(), still, []store.Write{store.Delete(r.Key)})
+		try("delete "+r.Key, err)
+		_, err = kv.Txn(t.Context(), still, []store.Write{store.Put(r.Key, []byte(strings.ReplaceAll(string(r.Value), "h2", "h1")), 0)})
+		try("write "+r.Key, err)
+		if l, derr := store.DecodeLease(r); derr == nil {
+			l.Host = me
+			value, err := store.EncodeLease(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = kv.Txn(t.Context(), still, []store.Write{store.Put(r.Key, value, 0)})
+			try("take "+r.Key, err)
+		}
+		if r.Lease != 0 {
+			try("end the lease of "+r.Key, kv.Revoke(t.Context(), r.Lease))
+		}
+	}
+	for _, prefix := range []string{store.Root, store.Root + "tokens/", store.Root + "members/", "/", ""} {
+		_, err := kv.Range(t.Context(), prefix)
+		try("read "+prefix, err)
+	}
+	_, err = kv.Txn(t.Context(), nil, []store.Write{store.Put(store.NetworkKey("x"), nil, 0)})
+	try("make a network", err)
+	out, err := json.Marshal(crimes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(os.Stdout, "\ntried %d records: %s\n", len(page.Records), out)
+}
+
+// TestStolenHost: who has a host has that host alone.
+func TestStolenHost(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t, lab.Config{Hosts: 2})
+	c.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16")
+	for _, host := range []string{"h1", "h2"} {
+		c.Sandbox(t, host, "web-"+host, "--network", "blue")
+	}
+	labtest.Until(t, "both endpoints are known", func() error {
+		if got := c.Run(t, lab.Control, "ovlctl", "endpoint", "ls", "-o", "name"); strings.Count(got, "web-") != 2 {
+			return errors.New(got)
+		}
+		return nil
+	})
+	before := c.Run(t, lab.Control, "ovlctl", "subnet", "ls") + c.Run(t, lab.Control, "ovlctl", "endpoint", "ls") + c.Run(t, lab.Control, "ovlctl", "network", "ls")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := c.Run(t, "h1", "env", thiefEnv+"="+addressOf(t, c.Lab, lab.Control).String(), "OVL_BIN_DIR="+os.Getenv("OVL_BIN_DIR"), self, "-test.run=^TestThief$")
+	if !strings.Contains(out, "tried 9 records: null") {
+		t.Errorf("a thief got away: %s", out)
+	}
+	if after := c.Run(t, lab.Control, "ovlctl", "subnet", "ls") + c.Run(t, lab.Control, "ovlctl", "endpoint", "ls") + c.Run(t, lab.Control, "ovlctl", "network", "ls"); after != before {
+		t.Errorf("afterwards: %s, before: %s", after, before)
+	}
+	c.Run(t, lab.Control, "ovlctl", "status")
+}
