@@ -103,3 +103,33 @@ func TestRefusedElements(t *testing.T) {
 		})
 	}
 }
+
+// TestManyElements: many go together; where one is wrong the others arrive all the
+// same, and it is named.
+func TestManyElements(t *testing.T) {
+	want := guarded()
+	set := dataplane.SetKey{Kind: dataplane.Members, Family: dataplane.IPv4}
+	for i := range byte(20) {
+		want.Add(dataplane.Member(netip.AddrFrom4([4]byte{192, 168, 78, i})))
+	}
+	wrong := dataplane.Element{ElementKey: dataplane.ElementKey{Set: set, Addr: netip.MustParseAddr("fd77::1")}}
+	for _, broken := range []bool{false, true} {
+		k := newKernel()
+		r := reconcile.New(k)
+		want := want.Clone()
+		if broken {
+			want.Add(wrong)
+		}
+		rep := pass(t, r, want)
+		if broken != (len(rep.Outcomes) == 1) || rep.Applied+len(rep.Outcomes) != want.Len() {
+			t.Errorf("%d of %d operations, %v", rep.Applied, want.Len(), rep.Outcomes)
+		}
+		want.Delete(wrong.ElementKey)
+		if got := k.State(); len(got.Elements) != len(want.Elements) {
+			t.Errorf("%d elements; want %d", len(got.Elements), len(want.Elements))
+		}
+		if broken && rep.Outcomes[0].Row.Key() != wrong.Key() {
+			t.Errorf("%v; want %s", rep.Outcomes, wrong)
+		}
+	}
+}
