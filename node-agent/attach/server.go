@@ -25,8 +25,8 @@ const Socket = "/run/ovl/agent.sock"
 const (
 	// maxMessage bounds what a client may send, in bytes.
 	maxMessage = 1 << 20
-	// socketMode lets root and the socket's group in: who can attach can put
-	// any container on any network.
+	// socketMode lets root and the socket's group in, and the kernel is asked who
+	// connects besides: who can attach can put any container on any network.
 	socketMode = 0o660
 	// probe bounds the question whether somebody answers at the socket.
 	probe = 2 * time.Second
@@ -104,6 +104,9 @@ type socket struct {
 }
 
 func (s *socket) place(tmp string) error {
+	if err := share(tmp); err != nil {
+		return err
+	}
 	if err := os.Chmod(tmp, socketMode); err != nil {
 		return err
 	}
@@ -129,7 +132,8 @@ func (s *socket) Close() error {
 // Serve answers at l until ctx is done, with the standard health and reflection
 // services beside the two; then it lets running requests end, for a while.
 func Serve(ctx context.Context, l net.Listener, s *Service, a *AgentService) error {
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.Creds(peerCredentials{}),
+		grpc.ChainUnaryInterceptor(admitUnary), grpc.ChainStreamInterceptor(admitStream))
 	ovlv1.RegisterAttachmentServiceServer(server, s)
 	ovlv1.RegisterAgentServiceServer(server, a)
 	h := health.NewServer()

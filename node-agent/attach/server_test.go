@@ -91,7 +91,11 @@ func TestListenNotASocket(t *testing.T) {
 // serve runs the real server over the rig and returns a connection.
 func serve(t *testing.T, r *rig) *grpc.ClientConn {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "agent.sock")
+	return serveAt(t, r, filepath.Join(t.TempDir(), "agent.sock"))
+}
+
+func serveAt(t *testing.T, r *rig, path string) *grpc.ClientConn {
+	t.Helper()
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
