@@ -22,7 +22,7 @@ func newCleanupCommand(o *options) *cobra.Command {
 		Use:   "cleanup",
 		Short: "remove all of ovl's state from the kernel of this host",
 		Long: `cleanup removes every link, address, route, neighbour, forwarding entry and
-firewall chain of ovl from this host. It is a plan that wants nothing: what is not
+firewall chain of ovl from this host, and its tables of nf_tables. It is a plan that wants nothing: what is not
 ovl's is not seen, so not touched. Sysctls stay as they are.
 
 The agent must be stopped. The host's identity, subnets and attachments stay on
