@@ -76,8 +76,10 @@ func newHostInspect(o *options) *cobra.Command {
 func newHostDrain(o *options) *cobra.Command {
 	var undo bool
 	c := &cobra.Command{
-		Use:               "drain NAME",
-		Short:             "Make a host take no new containers",
+		Use:   "drain NAME",
+		Short: "Make a host take no new containers",
+		Long: `Makes a host take no new containers. Those that run there go on; when the last one
+on a subnet goes, the host gives the subnet back.`,
 		Example:           "  ovlctl host drain h1\n  ovlctl host drain h1 --undo",
 		Args:              exactly("NAME"),
 		ValidArgsFunction: o.completeOne(hostNames),

@@ -199,6 +199,16 @@ func TestMoreContainersThanABridgeTakes(t *testing.T) {
 			digs(t, c, map[string]string{"stranger.red": "SERVFAIL"})
 		}
 	})
+	t.Run("a deleted bridge comes back", func(t *testing.T) {
+		l.Run(t, "h1", "ip", "link", "delete", beside)
+		labtest.Until(t, beside+" has its ports again", func() error {
+			if n := len(portsOf(t, l, "h1")[beside]); n != 200 {
+				return fmt.Errorf("it has %d", n)
+			}
+			return nil
+		})
+		complete(t, []labtest.Container{first, last, fixed, far})
+	})
 	t.Run("a restart changes nothing", func(t *testing.T) {
 		before := l.Dump(t, "h1")
 		ping := last.StartPing(t, far.Addrs(t, "eth0")[0])

@@ -16,7 +16,7 @@ var dumps = []struct{ command, only string }{
 	{"ip -4 route show table all", ""},
 	{"ip -6 route show table all", ""},
 	{"ip neigh show nud permanent", ""},
-	{"bridge fdb show", ""},
+	{"bridge fdb show", "permanent"}, // what a bridge learns comes and goes
 	{"ip -4 rule", ""},
 	{"iptables-save", ""},
 	{"ip6tables-save", ""},
