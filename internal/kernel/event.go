@@ -128,7 +128,7 @@ func (m *Monitor) linkTables(body []byte) dataplane.Tables {
 		return dataplane.Of(dataplane.TableLink)
 	case seen, dataplane.OwnsName(l.name):
 		return netlinkTables
-	case m.kernel.isFact(index):
+	case m.kernel.isFact(index), m.watches(l.name):
 		return dataplane.NSTables
 	}
 	return 0

@@ -35,6 +35,8 @@ type Monitor struct {
 
 	mu  sync.Mutex
 	ids map[int32]dataplane.NS // by the number that the host gave them
+	// links are those of the host that matter though nothing is on them.
+	links map[string]bool
 }
 
 // routeGroups are the multicast groups of rtnetlink that tell of rows.
@@ -97,6 +99,24 @@ func (m *Monitor) Watch(namespaces []dataplane.NS) {
 		ids[id] = ns
 	}
 	m.ids = ids
+}
+
+// WatchLinks sets the links of the host, not ours, whose coming and changing is to
+// be told: what has no address and no row otherwise concerns nobody.
+func (m *Monitor) WatchLinks(names []string) {
+	links := make(map[string]bool, len(names))
+	for _, name := range names {
+		links[name] = true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.links = links
+}
+
+func (m *Monitor) watches(link string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.links[link]
 }
 
 // number returns the host's number of a namespace, giving it one if it has

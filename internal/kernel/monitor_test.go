@@ -154,3 +154,26 @@ func TestProbeSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("probe without iptables: %v\nwant %s", err, want)
 	}
 }
+
+// TestMonitorTellsOfParents: a link with nothing on it concerns nobody, unless
+// somebody said that it does.
+func TestMonitorTellsOfParents(t *testing.T) {
+	h := newHost(t)
+	m, err := kernel.NewMonitor(kernel.MonitorConfig{Kernel: h.linux})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.WatchLinks([]string{"seg0"})
+	ctx, cancel := context.WithCancel(t.Context())
+	scopes, done := make(chan dataplane.Scope, 100), make(chan error, 1)
+	go func() { done <- m.Run(ctx, func(s dataplane.Scope) { scopes <- s }) }()
+	h.do(t, "ip link add theirs0 type bridge")
+	for _, command := range []string{"ip link add seg0 type bridge", "ip link set seg0 mtu 1400", "ip link del seg0"} {
+		h.do(t, command)
+		awaits(scopes, "", dataplane.NSTables)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("run monitor: %v", err)
+	}
+}

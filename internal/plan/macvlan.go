@@ -36,15 +36,10 @@ func (p *planner) parentOf(n cluster.Network) parent {
 		}
 		return parent{link: l.Name, mtu: l.MTU}
 	}
-	base, number := n.Parent, ""
-	if dot := strings.LastIndexByte(n.Parent, '.'); dot > 0 {
-		base, number = n.Parent[:dot], n.Parent[dot+1:]
-	}
-	id, err := strconv.ParseUint(number, 10, 16)
-	vlan := err == nil && id >= 1 && id <= 4094 && strconv.FormatUint(id, 10) == number
+	base, id, vlan := vlanOf(n.Parent)
 	if l, ok := p.hostLink(base); vlan && ok {
 		p.judge(n, l)
-		return parent{link: VLANName(n.VNI), mtu: l.MTU, vlan: uint16(id), base: l.Name}
+		return parent{link: VLANName(n.VNI), mtu: l.MTU, vlan: id, base: l.Name}
 	}
 	what := fmt.Sprintf("this host has no interface %s", n.Parent)
 	if vlan {
@@ -52,6 +47,31 @@ func (p *planner) parentOf(n cluster.Network) parent {
 	}
 	p.fault(cluster.SeverityError, "network "+n.Name, what, "bring it up, or run containers of this network on hosts that have it")
 	return parent{}
+}
+
+// vlanOf returns what a name such as eth0.100 says: the VLAN 100 of eth0.
+func vlanOf(name string) (base string, id uint16, ok bool) {
+	dot := strings.LastIndexByte(name, '.')
+	if dot < 1 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(name[dot+1:], 10, 16)
+	if err != nil || n < 1 || n > 4094 || strconv.FormatUint(n, 10) != name[dot+1:] {
+		return "", 0, false
+	}
+	return name[:dot], uint16(n), true
+}
+
+// Parents returns the names of the links on which a network is, or would be on a
+// host that has one of them.
+func Parents(n cluster.Network) []string {
+	if n.Driver != cluster.DriverMacvlan {
+		return nil
+	}
+	if base, _, ok := vlanOf(n.Parent); ok {
+		return []string{n.Parent, base}
+	}
+	return []string{n.Parent}
 }
 
 // judge tells what is wrong with a link as a parent.

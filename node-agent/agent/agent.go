@@ -50,6 +50,9 @@ type Monitor interface {
 	Run(ctx context.Context, wake func(dataplane.Scope)) error
 	// Watch names the namespaces, besides the host's, whose events matter.
 	Watch(namespaces []dataplane.NS)
+	// WatchLinks names the links of the host, not ours, whose coming and changing
+	// matters though nothing is on them.
+	WatchLinks(names []string)
 }
 
 // Config is what an Agent is made of.
@@ -106,6 +109,7 @@ type Agent struct {
 	failing  map[string]bool  // what could not be done last time; the loop's
 	prefixes []string         // of the cluster, as last set; the loop's
 	watched  []dataplane.NS   // as last set; the loop's
+	parents  []string         // links of the host, as last set; the loop's
 	kept     map[string]int64 // networks in the snapshot on disk, with the revision that made them; the loop's
 	live     bool             // the cluster has been seen whole by this process; the loop's
 

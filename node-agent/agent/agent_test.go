@@ -78,6 +78,8 @@ func (a *attachments) Vanished(gone []dataplane.NS) {
 type quiet struct{ wake chan dataplane.Scope }
 
 func (quiet) Watch([]dataplane.NS) {}
+
+func (quiet) WatchLinks([]string) {}
 func (q quiet) Run(ctx context.Context, wake func(dataplane.Scope)) error {
 	for {
 		select {

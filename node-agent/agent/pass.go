@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -17,7 +18,10 @@ import (
 // pass is one turn of the loop: observe, plan, diff, apply, tell.
 func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Report {
 	held, atts := a.cfg.Subnets.Held(), a.cfg.Attachments.List()
-	a.follow(ctx, held, atts)
+	if a.follow(ctx, held, atts) {
+		scope = maps.Clone(scope)
+		scope.Add(dataplane.Host, dataplane.NSTables)
+	}
 
 	facts, err := a.rec.Observe(ctx, a.known(scope, atts))
 	if err != nil {
@@ -79,8 +83,10 @@ func (a *Agent) known(scope dataplane.Scope, atts []cluster.Attachment) dataplan
 // refreshLimit bounds how long a pass waits for the peers of a new network.
 const refreshLimit = 500 * time.Millisecond
 
-// follow keeps the store's and the kernel's watches on what this host needs.
-func (a *Agent) follow(ctx context.Context, held []lease.Held, atts []cluster.Attachment) {
+// follow keeps the store's and the kernel's watches on what this host needs. It
+// reports whether there are links of the host that have not been watched so far,
+// and may have come unnoticed.
+func (a *Agent) follow(ctx context.Context, held []lease.Held, atts []cluster.Attachment) (unseen bool) {
 	if prefixes := clusterPrefixes(held, atts); !slices.Equal(prefixes, a.prefixes) {
 		a.cfg.Cluster.SetPrefixes(prefixes...)
 		if a.prefixes != nil && a.cfg.Cluster.Status().Connected {
@@ -101,6 +107,25 @@ func (a *Agent) follow(ctx context.Context, held []lease.Held, atts []cluster.At
 		a.watched = namespaces
 		a.cfg.Monitor.Watch(namespaces)
 	}
+	snapshot, _ := a.cfg.Cluster.Snapshot()
+	if parents := parentsOf(snapshot, held); !slices.Equal(parents, a.parents) {
+		a.parents = parents
+		a.cfg.Monitor.WatchLinks(parents)
+		return true
+	}
+	return false
+}
+
+// parentsOf returns the links on which networks of this host are, or would be.
+func parentsOf(s *cluster.Snapshot, held []lease.Held) []string {
+	var out []string
+	for _, h := range held {
+		if n, ok := s.Network(h.Network); ok {
+			out = append(out, plan.Parents(n)...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // lookAround takes up what the host itself has changed: its underlay address
