@@ -8,7 +8,9 @@ import (
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/plan"
 	"github.com/ovlnet/ovl/internal/reconcile"
+	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/node-agent/attach"
+	"github.com/ovlnet/ovl/node-agent/lease"
 )
 
 // state is what the last pass made known.
@@ -85,16 +87,33 @@ func (a *Agent) diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, er
 // Status tells how the loop is.
 func (a *Agent) Status() attach.Status {
 	m := a.cfg.Cluster.Status()
+	connected, since := both(m, a.cfg.Subnets.Status())
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := attach.Status{
 		Passes: a.last.passes, LastPass: a.last.when, Wanted: a.last.report.Wanted,
 		Outcomes: a.last.report.Outcomes, Problems: a.last.result.Problems, Err: a.last.report.Err,
 		AppliedRevision: a.last.applied, UnderlayLink: a.last.underlay.Link, UnderlayMTU: a.last.underlay.MTU,
-		StoreConnected: m.Connected, StoreSince: m.Since,
+		StoreConnected: connected, StoreSince: since,
 	}
 	if a.last.snapshot != nil {
 		s.ClusterRevision = a.last.snapshot.Revision
 	}
 	return s
+}
+
+// both says whether the store answers, and since when it does or not: to the
+// mirror, which only listens and may take a minute to notice that a cable is out,
+// and to the lease room, which asks every few seconds.
+func both(m store.MirrorStatus, l lease.Status) (connected bool, since time.Time) {
+	if m.Connected != l.Connected {
+		if l.Connected {
+			return false, m.Since
+		}
+		return false, l.Since
+	}
+	if m.Connected == l.Since.After(m.Since) { // up since the later, away since the earlier
+		return m.Connected, l.Since
+	}
+	return m.Connected, m.Since
 }
