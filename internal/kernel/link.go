@@ -325,6 +325,11 @@ func (s *space) setLink(have linkInfo, r dataplane.Link) error {
 			return err
 		}
 	}
+	if master != 0 && r.Up && have.flags&unix.IFF_UP == 0 {
+		if err := s.carry(have, master); err != nil {
+			return err
+		}
+	}
 	if was := have.hairpin && have.master == master; was != r.Hairpin && master != 0 {
 		if err := s.setHairpin(have.index, r.Hairpin); err != nil {
 			return err
@@ -332,6 +337,30 @@ func (s *space) setLink(have linkInfo, r dataplane.Link) error {
 	}
 	if have.learning && r.Kind == dataplane.VXLAN {
 		return s.stopLearning(have.index)
+	}
+	return nil
+}
+
+// carry makes a port that has just come up carry frames at once, both ways. A bridge
+// waits for its port, a veth for its other end, and a bridge that had no port for the
+// first one, until linkwatch has seen the carrier: it looks once a second if much
+// happens, and until then they drop what they are given. The first packets of a
+// container that is told to be attached would be lost. To be asked for a link makes
+// the kernel look now (linkwatch_sync_dev in rtnl_getlink, Linux 6.9; an older one is
+// only asked).
+func (s *space) carry(have linkInfo, master int32) error {
+	for _, index := range []int32{have.index, master} {
+		if _, err := s.linkByIndex(index); err != nil {
+			return err
+		}
+	}
+	if have.kind != string(dataplane.Veth) || have.peerNS < 0 {
+		return nil
+	}
+	m := ask(unix.RTM_GETLINK, ifinfo(have.peer))
+	add(m, unix.IFLA_TARGET_NETNSID, nl.Uint32Attr(uint32(have.peerNS)))
+	if _, err := s.getLink(m); err != nil && !errors.Is(err, unix.ENODEV) { // it went with its container
+		return fmt.Errorf("look at the other end: %w", err)
 	}
 	return nil
 }
