@@ -109,6 +109,8 @@ var (
 	ErrLeaseGone = errors.New("lease expired")
 	// ErrUnavailable: the store cannot be reached now.
 	ErrUnavailable = errors.New("store unreachable")
+	// ErrRefused: the store does not let this caller do that.
+	ErrRefused = errors.New("store refuses")
 )
 
 // KV is the store. All methods are safe for concurrent use and honour ctx.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -39,6 +40,8 @@ type Member struct {
 	Cluster    Cluster
 	Credential *identity.Credential
 	dir        string
+	out        atomic.Bool            // the store refuses this host
+	trouble    atomic.Pointer[string] // why the last renewal failed
 }
 
 // ErrNotJoined is a directory without a certificate.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
@@ -40,7 +41,10 @@ func Join(ctx context.Context, c Config) (*Member, error) {
 	case err == nil && !c.of(old):
 		return nil, fmt.Errorf("join: this host is a member of another cluster, whose CA has fingerprint %s: to leave it for good, stop the agent and remove %s", identity.PrintOf(old.Credential.Roots()[0]), c.Dir)
 	case err == nil && c.now().Before(old.Credential.Pair().Leaf().NotAfter) && old.Cluster.Name == c.Name:
-		return old, nil
+		if !errors.Is(old.renewAt(ctx, c.Controller), ErrRefused) {
+			return old, nil // or the controller is away, and no reason to join is known
+		}
+		old = nil // removed: with the old key a thief would come back too
 	case err != nil && !errors.Is(err, ErrNotJoined):
 		return nil, err
 	}
@@ -118,7 +122,7 @@ func (c Config) ask(ctx context.Context, key crypto.Signer) (p identity.Pair, ro
 		TokenId: c.Token.ID, Secret: c.Token.Secret, Request: request, HostId: string(c.Host), Name: c.Name,
 	})
 	if err != nil {
-		return p, nil, nil, said("join "+c.Controller, err)
+		return p, nil, nil, fmt.Errorf("join %s: %s", c.Controller, status.Convert(err).Message())
 	}
 	p, roots, err := accept(m, key)
 	if err != nil {
@@ -164,7 +168,14 @@ func dial(controller string, settings *tls.Config) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
+// ErrRefused is the answer to a host that is no member, or has no good certificate.
+var ErrRefused = errors.New("the cluster shuts this host out")
+
 // said is the error of a call as people read it.
 func said(doing string, err error) error {
-	return fmt.Errorf("%s: %s", doing, status.Convert(err).Message())
+	s := status.Convert(err)
+	if s.Code() == codes.Unauthenticated {
+		return fmt.Errorf("%s: %w: %s", doing, ErrRefused, s.Message())
+	}
+	return fmt.Errorf("%s: %s", doing, s.Message())
 }

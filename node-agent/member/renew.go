@@ -55,6 +55,7 @@ func (m *Member) due(leaf *x509.Certificate) time.Time {
 // tryRenew renews once, and returns how long to wait for the next look.
 func (m *Member) tryRenew(ctx context.Context, log *slog.Logger, leaf *x509.Certificate) time.Duration {
 	err := m.renewOnce(ctx)
+	m.note(err)
 	if err == nil {
 		log.Info("renewed the certificate", "until", m.Credential.Pair().Leaf().NotAfter)
 		return 0

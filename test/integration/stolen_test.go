@@ -117,3 +117,39 @@ func TestStolenHost(t *testing.T) {
 	}
 	c.Run(t, lab.Control, "ovlctl", "status")
 }
+
+// TestRemovedHost: it says why it is shut out, keeps forwarding, and comes back by
+// joining again, with a new key.
+func TestRemovedHost(t *testing.T) {
+	t.Parallel()
+	l := labtest.Up(t, lab.Config{Hosts: 2})
+	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16")
+	a, b := l.Sandbox(t, "h2", "a", "--network", "blue"), l.Sandbox(t, "h2", "b", "--network", "blue")
+	l.Run(t, "h1", "ovlctl", "host", "rm", "--force", "--yes", "h2")
+	labtest.Until(t, "h2 says that it is shut out", func() error {
+		if out := l.Do(t, "h2", "ovlctl", "agent", "status").Stdout; !strings.Contains(out, "shuts this host out") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	complete(t, []labtest.Container{a, b}) // its own containers do not notice
+	key := l.Run(t, "h2", "sh", "-c", "grep -A9 PRIVATE /var/lib/ovl/identity/host.pem")
+	if err := l.Stop(t.Context(), "h2", lab.Agent); err != nil {
+		t.Fatal(err)
+	}
+	token := l.Run(t, "h1", "ovlctl", "token", "create", "--host", "h2")
+	l.Run(t, "h2", "ovl-agent", "join", "--no-start", "--controller", "control", "--token", token)
+	if again := l.Run(t, "h2", "sh", "-c", "grep -A9 PRIVATE /var/lib/ovl/identity/host.pem"); again == key {
+		t.Error("it has joined again with the key that was thrown out")
+	}
+	if err := l.Start(t.Context(), "h2", lab.Agent); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Until(t, "h2 is whole again", func() error {
+		if r := l.Do(t, "h2", "ovlctl", "agent", "status"); r.Code != 0 {
+			return errors.New(r.Stdout)
+		}
+		return nil
+	})
+	l.Run(t, "h1", "ovlctl", "host", "inspect", "h2")
+}

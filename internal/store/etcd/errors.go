@@ -44,6 +44,8 @@ func classOf(err error) error {
 	switch codeOf(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		return store.ErrUnavailable
+	case codes.PermissionDenied:
+		return store.ErrRefused
 	default:
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/settings"
+	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/node-agent/member"
 )
 
@@ -51,6 +52,22 @@ func (o *options) membership(id cluster.HostID) (membership, error) {
 		in.tls, err = identity.Foreign(o.etcdCA, o.etcdCert, o.etcdKey, m.Credential)
 	}
 	return in, err
+}
+
+// noting is the store, with its refusals noted.
+func (in membership) noting(kv store.KV) store.KV {
+	if in.member == nil {
+		return kv
+	}
+	return in.member.Noting(kv)
+}
+
+// problems returns what is wrong with the membership.
+func (in membership) problems() []cluster.Problem {
+	if in.member == nil {
+		return nil
+	}
+	return in.member.Problems()
 }
 
 // renew keeps the certificate fresh, if there is one.

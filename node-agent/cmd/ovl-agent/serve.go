@@ -66,10 +66,11 @@ func serve(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	kv, err := etcd.Dial(etcd.Config{Endpoints: in.etcd, TLS: in.tls, Log: log})
+	facts, err := etcd.Dial(etcd.Config{Endpoints: in.etcd, TLS: in.tls, Log: log})
 	if err != nil {
 		return err
 	}
+	kv := in.noting(facts)
 	defer kv.Close() // nothing is buffered
 
 	d := &program{o: o, in: in, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay}
@@ -171,7 +172,7 @@ func (d *program) rooms() (*running, error) {
 	r.loop = agent.New(agent.Config{
 		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: monitor, Cluster: r.mirror,
 		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(monitor),
-		Problems: func() []cluster.Problem { return r.resolver.Problems() },
+		Problems: func() []cluster.Problem { return append(r.resolver.Problems(), d.in.problems()...) },
 		PassDone: func(took time.Duration) {
 			r.metrics.PassSeconds.Observe(took.Seconds())
 			r.resolver.Sync() // whoever waits for this pass shall find the names in place
