@@ -152,6 +152,10 @@ func TestNetworkCodec(t *testing.T) {
 			"domain":           func(n *cluster.Network) { n.DNSDomain = "a..b" },
 			"domain long":      func(n *cluster.Network) { n.DNSDomain = strings.Repeat("a.", 127) + "a" },
 			"parent":           func(n *cluster.Network) { n.Parent = "eth0;reboot x" },
+			"parent of none":   func(n *cluster.Network) { n.Parent = "eth0" },
+			"gateway of none":  func(n *cluster.Network) { n.Pools[0].Gateway = netip.MustParseAddr("10.64.0.1") },
+			"range of none":    func(n *cluster.Network) { n.Pools[0].Range = netip.MustParsePrefix("10.64.1.0/24") },
+			"no parent":        func(n *cluster.Network) { n.Driver, n.StaticRanges = cluster.DriverMacvlan, nil },
 			"parent long":      func(n *cluster.Network) { n.Parent = strings.Repeat("e", 16) },
 			"labels":           func(n *cluster.Network) { n.Labels = manyLabels(cluster.MaxLabels + 1) },
 			"label key":        func(n *cluster.Network) { n.Labels = map[string]string{"": "x"} },
@@ -343,4 +347,32 @@ func FuzzDecodeVNI(f *testing.F) {
 			}
 		}
 	})
+}
+
+func segment() cluster.Network {
+	return cluster.Network{
+		Name: "lan", VNI: 7, Driver: cluster.DriverMacvlan, Parent: "eth0.100",
+		Pools: []cluster.Pool{
+			{Prefix: netip.MustParsePrefix("192.0.2.0/24"), HostPrefix: 28, Range: netip.MustParsePrefix("192.0.2.128/26"), Gateway: netip.MustParseAddr("192.0.2.254")},
+			{Prefix: netip.MustParsePrefix("2001:db8::/64"), HostPrefix: 80, Gateway: netip.MustParseAddr("2001:db8::1")},
+		},
+		Created: time.Date(2026, 11, 21, 0, 20, 0, 5, time.UTC),
+	}
+}
+
+func TestSegmentCodec(t *testing.T) {
+	change := func(f func(p *cluster.Pool)) func(*cluster.Network) {
+		return func(n *cluster.Network) { f(&n.Pools[0]) }
+	}
+	checkCodec(t, store.NetworkKey("lan"), segment, store.EncodeNetwork, store.DecodeNetwork,
+		func(n *cluster.Network) { n.CreateRevision, n.Revision = 3, 5 },
+		map[string]func(*cluster.Network){
+			"no parent":         func(n *cluster.Network) { n.Parent = "" },
+			"no gateway":        change(func(p *cluster.Pool) { p.Gateway = netip.Addr{} }),
+			"gateway elsewhere": change(func(p *cluster.Pool) { p.Gateway = netip.MustParseAddr("192.0.3.1") }),
+			"range elsewhere":   change(func(p *cluster.Pool) { p.Range = netip.MustParsePrefix("192.0.3.0/26") }),
+			"range wider":       change(func(p *cluster.Pool) { p.Range = netip.MustParsePrefix("192.0.0.0/16") }),
+			"range unmasked":    change(func(p *cluster.Pool) { p.Range = netip.MustParsePrefix("192.0.2.129/26") }),
+			"range of a piece":  change(func(p *cluster.Pool) { p.Range = netip.MustParsePrefix("192.0.2.128/29") }),
+		})
 }

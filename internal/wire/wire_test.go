@@ -59,6 +59,10 @@ func TestNetworkRoundTrip(t *testing.T) {
 			Labels: map[string]string{"a": "b"}, Created: when, Revision: 42,
 		},
 		{Name: "bare", VNI: 1, Driver: cluster.DriverMacvlan},
+		{Name: "lan", VNI: 3, Driver: cluster.DriverMacvlan, Parent: "eth0.100", Pools: []cluster.Pool{
+			{Prefix: netip.MustParsePrefix("192.0.2.0/24"), HostPrefix: 28, Gateway: netip.MustParseAddr("192.0.2.254")},
+			{Prefix: netip.MustParsePrefix("2001:db8::/64"), HostPrefix: 80, Range: netip.MustParsePrefix("2001:db8:0:0:1::/80"), Gateway: netip.MustParseAddr("2001:db8::1")},
+		}},
 		{Name: "six", VNI: 2, Driver: cluster.DriverBridge, Pools: []cluster.Pool{{Prefix: netip.MustParsePrefix("fd64::/48"), HostPrefix: 125}}},
 	} {
 		got, err := wire.ParseNetwork(over(t, wire.Network(n)))
@@ -157,6 +161,10 @@ func TestParseRefuses(t *testing.T) {
 		"mapped prefix":      second(wire.ParseNetwork(&ovlv1.Network{Subnets: []string{"::ffff:10.0.0.0/104"}, HostPrefixes: []uint32{112}})),
 		"missing length":     second(wire.ParseNetwork(&ovlv1.Network{Subnets: []string{"10.64.0.0/16"}})),
 		"length beyond":      second(wire.ParseNetwork(&ovlv1.Network{Subnets: []string{"10.64.0.0/16"}, HostPrefixes: []uint32{33}})),
+		"gateway":            second(wire.ParseNetwork(&ovlv1.Network{Gateways: []string{"x"}})),
+		"gateway of nothing": second(wire.ParseNetwork(&ovlv1.Network{Gateways: []string{"192.0.2.1"}})),
+		"range":              second(wire.ParseNetwork(&ovlv1.Network{IpRanges: []string{"x"}})),
+		"range of nothing":   second(wire.ParseNetwork(&ovlv1.Network{IpRanges: []string{"192.0.2.0/25"}})),
 		"static range":       second(wire.ParseNetwork(&ovlv1.Network{StaticRanges: []string{"x"}})),
 		"driver":             second(wire.ParseNetwork(&ovlv1.Network{Driver: 99})),
 		"host ID":            second(wire.ParseHost(&ovlv1.Host{Id: "h1"})),

@@ -152,6 +152,13 @@ func (r *rig) network(name, pool string, hostPrefix int, static ...string) clust
 	for _, s := range static {
 		n.StaticRanges = append(n.StaticRanges, netip.MustParsePrefix(s))
 	}
+	return r.keep(n)
+}
+
+// keep puts a network into the store, and returns it as it is there.
+func (r *rig) keep(n cluster.Network) cluster.Network {
+	r.t.Helper()
+	name := n.Name
 	value, err := store.EncodeNetwork(n)
 	if err != nil {
 		r.t.Fatalf("%v", err)
