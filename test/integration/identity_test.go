@@ -355,8 +355,9 @@ func TestPeople(t *testing.T) {
 // and again by hosts and controller; no packet and no connection is lost.
 func TestRenewalUnderTraffic(t *testing.T) {
 	t.Parallel()
-	l := labtest.Up(t, lab.Config{Hosts: 2, ControllerArgs: []string{"--cert-lifetime", "10s"}})
-	l.Run(t, "h1", "ovlctl", "network", "create", "blue", "--subnet", "10.64.0.0/16")
+	l := labtest.Up(t, lab.Config{Hosts: 2, ControllerArgs: []string{"--cert-lifetime", "15s"}})
+	const fresh = "/var/lib/ovl/identity/admin.pem" // the lab's copies are not renewed
+	l.Run(t, lab.Control, "ovlctl", "--cert", fresh, "network", "create", "blue", "--subnet", "10.64.0.0/16")
 	a, b := l.Sandbox(t, "h1", "a", "--network", "blue"), l.Sandbox(t, "h2", "b", "--network", "blue")
 	complete(t, []labtest.Container{a, b})
 	flow := a.StartPing(t, b.Addr(t))
@@ -383,6 +384,6 @@ func TestRenewalUnderTraffic(t *testing.T) {
 	if err := errors.Join(l.Kill(t.Context(), "h1", lab.Agent), l.Start(t.Context(), "h1", lab.Agent)); err != nil {
 		t.Fatal(err)
 	}
-	l.Run(t, lab.Control, "ovlctl", "--cert", "/var/lib/ovl/identity/admin.pem", "host", "inspect", "h1")
+	l.Run(t, lab.Control, "ovlctl", "--cert", fresh, "host", "inspect", "h1")
 	refused(t, l.Do(t, "h2", "ovlctl", "host", "ls"), failed, "certificate of admin local expired at")
 }
