@@ -82,13 +82,40 @@ func (f *firewall) applyChain(ctx context.Context, verb dataplane.Verb, r datapl
 	if verb == dataplane.Delete {
 		return f.deleteChain(ctx, r.ChainKey)
 	}
-	lines := []string{":" + r.Name + " - [0:0]"} // made, or emptied if it is there
+	return f.restore(ctx, r.Family, r.FirewallOf, chainLines(r)...)
+}
+
+// chainLines are what makes a chain, or empties it if it is there, and fills it.
+func chainLines(r dataplane.Chain) []string {
+	lines := []string{":" + r.Name + " - [0:0]"}
 	if r.Rules != "" {
 		for rule := range strings.SplitSeq(r.Rules, "\n") {
 			lines = append(lines, fmt.Sprintf("-A %s %s -m comment --comment %q", r.Name, rule, hashComment+dataplane.RuleHash(rule)))
 		}
 	}
-	return f.restore(ctx, r.Family, r.FirewallOf, lines...)
+	return lines
+}
+
+// WriteChains implements [reconcile.Grouper].
+func (l *Linux) WriteChains(ctx context.Context, ops []dataplane.Op) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var first dataplane.Chain
+	var lines []string
+	for i, op := range ops {
+		r, ok := op.Row.(dataplane.Chain)
+		if i == 0 {
+			first = r
+		}
+		if !ok || op.Verb == dataplane.Delete || r.Family != first.Family || r.FirewallOf != first.FirewallOf {
+			return refusal("chains can be written together only to one table")
+		}
+		if err := checkChain(r.Name); err != nil {
+			return err
+		}
+		lines = append(lines, chainLines(r)...)
+	}
+	return l.firewall.restore(ctx, first.Family, first.FirewallOf, lines...)
 }
 
 // checkChain refuses what is no name of a chain of ours. The kernel's limit is
@@ -101,8 +128,13 @@ func checkChain(name string) error {
 }
 
 // deleteChain deletes a chain, and the jumps of ours into it, in one go. A rule
-// of somebody else that leads there makes Linux refuse.
+// of somebody else that leads there makes Linux refuse. As a rule nothing leads
+// there any more, and then nothing has to be read.
 func (f *firewall) deleteChain(ctx context.Context, k dataplane.ChainKey) error {
+	away := []string{"-F " + k.Name, "-X " + k.Name}
+	if f.restore(ctx, k.Family, k.FirewallOf, away...) == nil {
+		return nil
+	}
 	s, err := f.save(ctx, k.Family)
 	if err != nil {
 		return err
@@ -115,7 +147,7 @@ func (f *firewall) deleteChain(ctx context.Context, k dataplane.ChainKey) error 
 	for from, rules := range chains {
 		lines = append(lines, removals(from, k.Name, rules)...)
 	}
-	return f.restore(ctx, k.Family, k.FirewallOf, append(lines, "-F "+k.Name, "-X "+k.Name)...)
+	return f.restore(ctx, k.Family, k.FirewallOf, append(lines, away...)...)
 }
 
 // removals returns the lines that take every jump of ours from one chain into

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"os"
 	"strings"
 
@@ -196,37 +195,26 @@ func (m *Monitor) forget(e event, scope dataplane.Scope) {
 	}
 }
 
-// The message that ends each change of nf_tables, and its attribute that names
-// the process (include/uapi/linux/netfilter/nf_tables.h).
-const (
-	nftNewGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
-	nftGenProcess    = 2 // NFTA_GEN_PROC_PID
-)
+// nftNewGeneration is the message that ends each change of nf_tables.
+const nftNewGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
 
-// firewallEvent adds the firewall to scope, unless the change was made by us or by
-// an iptables process that we started. The messages ahead of the one that ends a
-// change tell what has changed: only they say whether it is in a table of ours.
+// firewallEvent adds the firewall to scope, unless the change was made over a
+// socket of ours or by an iptables program that we started: see [generations]. The
+// messages ahead of the one that ends a change tell what has changed: only they
+// say whether it is in a table of ours.
 func (m *Monitor) firewallEvent(e event, scope dataplane.Scope) {
 	if e.port == m.kernel.nft.conn.port || len(e.body) < nl.SizeofNfgenmsg {
 		return
 	}
-	list := attrs(e.body[nl.SizeofNfgenmsg:])
-	if e.typ != nftNewGeneration {
+	list := e.body[nl.SizeofNfgenmsg:]
+	switch {
+	case e.typ != nftNewGeneration:
 		for _, in := range nftTables {
-			if e.body[0] == nfFamily(in) && textOf(list, unix.NFTA_TABLE_NAME) == dataplane.NFTableName {
+			if e.body[0] == nfFamily(in) && textOf(attrs(list), unix.NFTA_TABLE_NAME) == dataplane.NFTableName {
 				scope.Add(dataplane.Host, dataplane.NFTables)
 			}
 		}
-		return
-	}
-	own := false
-	for _, a := range list {
-		if a.Attr.Type == nftGenProcess && len(a.Value) >= 4 {
-			// In network byte order, unlike rtnetlink.
-			own = m.kernel.firewall.started(int(binary.BigEndian.Uint32(a.Value)))
-		}
-	}
-	if !own {
-		scope.Add(dataplane.Host, dataplane.Of(dataplane.TableChain, dataplane.TableJump))
+	case !m.kernel.firewall.generations.made(generationIn(list)):
+		scope.Add(dataplane.Host, wallTables)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/coreos/go-iptables/iptables"
 
@@ -25,24 +24,9 @@ type firewall struct {
 	// dockerUser remembers from the last look in which families there is a
 	// chain of that name.
 	dockerUser [2]bool
-
-	mu   sync.Mutex
-	pids [16]int // of the processes last started
-	next int
-}
-
-// started reports whether pid is one of the processes last started here.
-func (f *firewall) started(pid int) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return pid != 0 && slices.Contains(f.pids[:], pid)
-}
-
-func (f *firewall) note(pid int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.pids[f.next%len(f.pids)] = pid
-	f.next++
+	// generation tells the current one of nf_tables, 0 if it is not known.
+	generation  func() uint32
+	generations generations
 }
 
 // tools are the programs of one family.
@@ -152,11 +136,7 @@ func (f *firewall) run(ctx context.Context, stdin, program string, args ...strin
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &said
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	err := cmd.Start()
-	if err == nil {
-		f.note(cmd.Process.Pid)
-		err = cmd.Wait()
-	}
+	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 		return "", &toolError{program: program, code: exit.ExitCode(), said: clip(line)}
@@ -205,6 +185,12 @@ func (f *firewall) restore(ctx context.Context, family dataplane.Family, table s
 	if t.waits {
 		args = append(args, "--wait=5")
 	}
-	_, err = f.run(ctx, input, t.restore, args...)
-	return err
+	write := func() error {
+		_, err := f.run(ctx, input, t.restore, args...)
+		return err
+	}
+	if f.legacy {
+		return write()
+	}
+	return f.generations.during(f.generation, write)
 }

@@ -37,7 +37,10 @@ type Linux struct {
 	factual atomic.Pointer[map[int32]bool]
 }
 
-var _ reconcile.Kernel = (*Linux)(nil)
+var (
+	_ reconcile.Kernel  = (*Linux)(nil)
+	_ reconcile.Grouper = (*Linux)(nil)
+)
 
 // New opens the kernel. It fails, in one line that says what to install, where
 // iptables is missing.
@@ -64,6 +67,7 @@ func New(cfg Config) (*Linux, error) {
 		c.close()
 		return nil, err
 	}
+	fw.generation = n.generation
 	l := &Linux{log: cfg.Log, firewall: fw, nft: n, host: &space{ns: dataplane.Host, conn: c, file: f, index: map[string]int32{}}}
 	for _, in := range nftTables {
 		if err := n.able(in); err != nil {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -43,13 +44,20 @@ func (r *Reconciler) stands(k dataplane.LinkKey) bool {
 func (r *Reconciler) believe(done []dataplane.Op, written dataplane.Scope) {
 	gone := map[dataplane.LinkKey]bool{}
 	for _, op := range done {
-		switch link, ok := op.Row.(dataplane.Link); {
-		case op.Verb != dataplane.Delete:
+		if op.Verb != dataplane.Delete {
 			r.have.Add(op.Row)
-		case ok:
-			gone[link.LinkKey] = true
+			continue
+		}
+		switch k := op.Row.Key().(type) {
+		case dataplane.LinkKey:
+			gone[k] = true
+		case dataplane.ChainKey: // with the jumps of ours into it
+			maps.DeleteFunc(r.have.Jumps, func(j dataplane.JumpKey, _ dataplane.Jump) bool {
+				return j.Family == k.Family && j.FirewallOf == k.FirewallOf && j.To == k.Name
+			})
+			r.have.Delete(k)
 		default:
-			r.have.Delete(op.Row.Key())
+			r.have.Delete(k)
 		}
 	}
 	if len(gone) > 0 {

@@ -107,13 +107,15 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 			r.settle(want, ops, now())
 		}
 		p := pass{r: r, want: want, now: now, stopped: map[dataplane.Key]bool{}, written: dataplane.Scope{}, plain: true}
-		for i, op := range ops {
-			if ctx.Err() != nil {
-				break
+		for len(ops) > 0 && ctx.Err() == nil {
+			if n := p.chains(ctx, ops); n > 0 {
+				ops = ops[n:]
+				continue
 			}
-			p.sweep(ctx, ops[i:])
-			p.fill(ctx, ops[i:])
-			p.do(ctx, op)
+			p.sweep(ctx, ops)
+			p.fill(ctx, ops)
+			p.do(ctx, ops[0])
+			ops = ops[1:]
 		}
 		rep.Applied += p.applied
 		if len(p.written) == 0 {
@@ -196,16 +198,20 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 			}
 		}
 	}
-	p.plain = p.plain && p.r.plain(op)
 	err := p.apply(ctx, op)
-	if err == nil && key.Table() == dataplane.TableElement {
+	switch {
+	case err == nil && key.Table() == dataplane.TableElement:
 		// Nothing else goes with an element or takes it along: it is believed,
 		// whatever else the pass does.
 		p.r.believe([]dataplane.Op{op}, dataplane.Scope{key.Namespace(): dataplane.Of(dataplane.TableElement)})
 		p.applied++
 		p.r.repaired(op, p.now())
 		return
+	case err == nil && key.Table() == dataplane.TableChain:
+		p.sure(op)
+		return
 	}
+	p.plain = p.plain && p.r.plain(op)
 	p.touch(op)
 	if _, link := op.Row.(dataplane.Link); !link && key.Namespace() == dataplane.Host {
 		p.entries++

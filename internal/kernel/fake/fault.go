@@ -68,6 +68,23 @@ func (f *Faults) Sweep(ctx context.Context, links []dataplane.Link) {
 	}
 }
 
+// WriteChains implements [reconcile.Grouper], where nothing fails. It counts as
+// one operation.
+func (f *Faults) WriteChains(ctx context.Context, ops []dataplane.Op) error {
+	g, ok := f.Kernel.(reconcile.Grouper)
+	if !ok || len(f.Keys)+len(f.Nth) > 0 {
+		return errors.ErrUnsupported
+	}
+	f.mu.Lock()
+	f.n++
+	over := f.StopAfter > 0 && f.n > f.StopAfter
+	f.mu.Unlock()
+	if over {
+		return ErrStopped
+	}
+	return g.WriteChains(ctx, ops)
+}
+
 // Applied returns how many operations were tried.
 func (f *Faults) Applied() int {
 	f.mu.Lock()

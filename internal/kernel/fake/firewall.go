@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -74,6 +75,38 @@ func (k *Kernel) applyChain(verb dataplane.Verb, r dataplane.Chain) error {
 		w[r.Name] = c
 	}
 	c.rules, c.digest = r.Rules, r.Digest
+	return nil
+}
+
+// WriteChains implements [reconcile.Grouper].
+func (k *Kernel) WriteChains(ctx context.Context, ops []dataplane.Op) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first, _ := ops[0].Row.(dataplane.Chain)
+	w, err := k.wall(first.Family, first.FirewallOf)
+	if err != nil {
+		return err
+	}
+	before := make(wall, len(w))
+	for name, c := range w {
+		old := *c
+		before[name] = &old
+	}
+	for _, op := range ops {
+		r, ok := op.Row.(dataplane.Chain)
+		if !ok || op.Verb == dataplane.Delete || r.Family != first.Family || r.FirewallOf != first.FirewallOf {
+			err = errForeign
+		} else {
+			err = k.applyChain(op.Verb, r)
+		}
+		if err != nil {
+			k.walls[wallKey{first.Family, first.FirewallOf}] = before
+			return err
+		}
+	}
 	return nil
 }
 

@@ -63,6 +63,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"links made anew", testReplacedLinks},
 		{"parameters of a link", testLinkSysctl},
 		{"many links go together", testSweep},
+		{"chains are written together", testChainsTogether},
 		{"an address that moves to another link", testMovedAddress},
 		{"links on a link", testParents},
 		{"links on a VLAN", testVLAN},

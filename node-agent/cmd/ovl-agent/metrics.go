@@ -18,11 +18,30 @@ type metered struct {
 
 func (m metered) Apply(ctx context.Context, op dataplane.Op) error {
 	err := m.Kernel.Apply(ctx, op)
+	m.count(op, err)
+	return err
+}
+
+func (m metered) count(op dataplane.Op, err error) {
 	result := "done"
 	if err != nil {
 		result = reconcile.ClassOf(err).String()
 	}
 	m.metrics.Ops.WithLabelValues(op.Row.Key().Table().String(), op.Verb.String(), result).Inc()
+}
+
+// WriteChains implements [reconcile.Grouper], as far as the kernel within does.
+func (m metered) WriteChains(ctx context.Context, ops []dataplane.Op) error {
+	g, ok := m.Kernel.(reconcile.Grouper)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	err := g.WriteChains(ctx, ops)
+	if err == nil {
+		for _, op := range ops {
+			m.count(op, nil)
+		}
+	}
 	return err
 }
 
