@@ -118,7 +118,7 @@ func (w *world) args(extra ...string) []string {
 func (w *world) startAgent(tb testing.TB) *agent {
 	tb.Helper()
 	a := &agent{world: w, socket: filepath.Join(w.state, "agent.sock")}
-	a.cmd = exec.Command(filepath.Join(binDir, "ovl-agent"), w.args("--etcd", w.store.Endpoints()[0], "--name", "bench", "--underlay-interface", "u0", "--log-level", "warn")...)
+	a.cmd = exec.Command(filepath.Join(binDir, "ovl-agent"), w.args("--etcd", w.store.Endpoints()[0], "--name", "bench", "--underlay-interface", "u0", "--insecure-plaintext", "--log-level", "warn")...)
 	a.cmd.Stderr = os.Stderr
 	must(tb, a.cmd.Start())
 	tb.Cleanup(func() { _ = a.cmd.Process.Kill() })
