@@ -68,7 +68,7 @@ func Diff(want, have State) []Op {
 
 	return slices.Concat(
 		sets, elements, guards, chains, jumps, d.linkOps(), addrs, sysctls, neighs, fdb, routes,
-		oldRoutes, oldFDB, oldNeighs, oldAddrs, oldLinks, oldJumps, oldChains, oldGuards, oldElements, oldSets,
+		oldRoutes, oldFDB, oldNeighs, oldAddrs, oldLinks, oldJumps, oldChains, oldGuards, oldElements, oldSets, staleFlows(have),
 	)
 }
 

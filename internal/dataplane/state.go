@@ -28,10 +28,11 @@ const (
 	TableNeigh
 	TableFDB
 	TableRoute
+	TableFlow // nothing is made there
 	numTables
 )
 
-var tableNames = [...]string{"set", "element", "guard", "chain", "jump", "link", "addr", "sysctl", "neigh", "fdb", "route"}
+var tableNames = [...]string{"set", "element", "guard", "chain", "jump", "link", "addr", "sysctl", "neigh", "fdb", "route", "flow"}
 
 func (t Table) String() string {
 	if int(t) < len(tableNames) {
@@ -51,7 +52,7 @@ const (
 	// NFTables are those of nf_tables, WallTables all that filter packets. None
 	// of these rows goes with a link.
 	NFTables   Tables = 1<<TableSet | 1<<TableElement | 1<<TableGuard
-	WallTables Tables = NFTables | 1<<TableChain | 1<<TableJump
+	WallTables Tables = NFTables | 1<<TableChain | 1<<TableJump | 1<<TableFlow
 )
 
 // Of returns the set of the given tables.
@@ -95,6 +96,7 @@ type State struct {
 	Sets     map[SetKey]Set
 	Elements map[ElementKey]Element
 	Guards   map[GuardKey]Guard
+	Flows    map[FlowKey]Flow // none is ever wanted
 	Links    map[LinkKey]Link
 	Addrs    map[AddrKey]Addr
 	Sysctls  map[SysctlKey]Sysctl
@@ -140,6 +142,8 @@ func (s *State) Add(rows ...Row) {
 			put(&s.Elements, r.ElementKey, r)
 		case Guard:
 			put(&s.Guards, r.GuardKey, r)
+		case Flow:
+			put(&s.Flows, r.FlowKey, r)
 		case Link:
 			put(&s.Links, r.LinkKey, r)
 		case Addr:
@@ -178,6 +182,8 @@ func (s *State) Delete(k Key) {
 		delete(s.Elements, k)
 	case GuardKey:
 		delete(s.Guards, k)
+	case FlowKey:
+		delete(s.Flows, k)
 	case LinkKey:
 		delete(s.Links, k)
 	case AddrKey:
@@ -206,6 +212,8 @@ func (s State) Get(k Key) (Row, bool) {
 		return get(s.Elements, k)
 	case GuardKey:
 		return get(s.Guards, k)
+	case FlowKey:
+		return get(s.Flows, k)
 	case LinkKey:
 		return get(s.Links, k)
 	case AddrKey:
@@ -233,13 +241,13 @@ func get[K comparable, V Row](m map[K]V, k K) (Row, bool) {
 
 // Len returns the number of rows.
 func (s State) Len() int {
-	return len(s.Sets) + len(s.Elements) + len(s.Guards) + len(s.Links) + len(s.Addrs) + len(s.Sysctls) + len(s.Neighs) + len(s.FDB) + len(s.Chains) + len(s.Jumps) + len(s.Routes)
+	return len(s.Sets) + len(s.Elements) + len(s.Guards) + len(s.Links) + len(s.Addrs) + len(s.Sysctls) + len(s.Neighs) + len(s.FDB) + len(s.Chains) + len(s.Jumps) + len(s.Routes) + len(s.Flows)
 }
 
 // Clone returns a copy that shares nothing that can change.
 func (s State) Clone() State {
 	return State{
-		Sets: maps.Clone(s.Sets), Elements: maps.Clone(s.Elements), Guards: maps.Clone(s.Guards),
+		Sets: maps.Clone(s.Sets), Elements: maps.Clone(s.Elements), Guards: maps.Clone(s.Guards), Flows: maps.Clone(s.Flows),
 		Links: maps.Clone(s.Links), Addrs: maps.Clone(s.Addrs), Sysctls: maps.Clone(s.Sysctls), Neighs: maps.Clone(s.Neighs),
 		FDB: maps.Clone(s.FDB), Chains: maps.Clone(s.Chains), Jumps: maps.Clone(s.Jumps), Routes: maps.Clone(s.Routes),
 	}
@@ -251,6 +259,7 @@ func (s *State) Replace(scope Scope, observed State) {
 	drop(s.Sets, scope)
 	drop(s.Elements, scope)
 	drop(s.Guards, scope)
+	drop(s.Flows, scope)
 	drop(s.Links, scope)
 	drop(s.Addrs, scope)
 	drop(s.Sysctls, scope)
@@ -262,6 +271,7 @@ func (s *State) Replace(scope Scope, observed State) {
 	merge(&s.Sets, observed.Sets)
 	merge(&s.Elements, observed.Elements)
 	merge(&s.Guards, observed.Guards)
+	merge(&s.Flows, observed.Flows)
 	merge(&s.Links, observed.Links)
 	merge(&s.Addrs, observed.Addrs)
 	merge(&s.Sysctls, observed.Sysctls)
@@ -302,6 +312,7 @@ func (s State) Rows() []Row {
 	rows = appendRows(rows, s.Neighs, compareNeigh)
 	rows = appendRows(rows, s.FDB, compareFDB)
 	rows = appendRows(rows, s.Routes, compareRoute)
+	rows = appendRows(rows, s.Flows, compareFlow)
 	return rows
 }
 

@@ -27,6 +27,7 @@ func (f *firewall) observe(ctx context.Context, tables dataplane.Tables, state *
 			return err
 		}
 		_, f.dockerUser[i] = s["filter"]["DOCKER-USER"]
+		f.relearn(family, s["nat"])
 		for table, chains := range s {
 			for name, rules := range chains {
 				addChain(family, table, name, rules, tables, state)
@@ -80,9 +81,17 @@ func (f *firewall) applyChain(ctx context.Context, verb dataplane.Verb, r datapl
 		return err
 	}
 	if verb == dataplane.Delete {
-		return f.deleteChain(ctx, r.ChainKey)
+		err := f.deleteChain(ctx, r.ChainKey)
+		if err == nil {
+			f.learn(r.ChainKey, "")
+		}
+		return err
 	}
-	return f.restore(ctx, r.Family, r.FirewallOf, chainLines(r)...)
+	err := f.restore(ctx, r.Family, r.FirewallOf, chainLines(r)...)
+	if err == nil {
+		f.learn(r.ChainKey, r.Rules)
+	}
+	return err
 }
 
 // chainLines are what makes a chain, or empties it if it is there, and fills it.
@@ -115,7 +124,15 @@ func (l *Linux) WriteChains(ctx context.Context, ops []dataplane.Op) error {
 		}
 		lines = append(lines, chainLines(r)...)
 	}
-	return l.firewall.restore(ctx, first.Family, first.FirewallOf, lines...)
+	if err := l.firewall.restore(ctx, first.Family, first.FirewallOf, lines...); err != nil {
+		return err
+	}
+	for _, op := range ops {
+		if r, ok := op.Row.(dataplane.Chain); ok {
+			l.firewall.learn(r.ChainKey, r.Rules)
+		}
+	}
+	return nil
 }
 
 // checkChain refuses what is no name of a chain of ours. The kernel's limit is

@@ -27,6 +27,7 @@ type firewall struct {
 	// generation tells the current one of nf_tables, 0 if it is not known.
 	generation  func() uint32
 	generations generations
+	published   map[dataplane.Family]*published // as last read or written
 }
 
 // tools are the programs of one family.
@@ -47,7 +48,10 @@ func (f *firewall) String() string {
 // iptables-legacy all the same: then rules of ours in nft would stand beside
 // theirs, and a packet would have to please both.
 func findFirewall() (*firewall, error) {
-	f := &firewall{tools: map[dataplane.Family]tools{}}
+	f := &firewall{
+		tools:     map[dataplane.Family]tools{},
+		published: map[dataplane.Family]*published{dataplane.IPv4: newPublished(), dataplane.IPv6: newPublished()},
+	}
 	suffix := ""
 	if legacyInUse() {
 		if _, err := exec.LookPath("iptables-legacy-restore"); err == nil {

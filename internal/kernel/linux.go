@@ -109,6 +109,8 @@ func (l *Linux) apply(ctx context.Context, op dataplane.Op) error {
 		return l.nft.applySet(op.Verb, r)
 	case dataplane.Element:
 		return l.nft.applyElement(op.Verb, r)
+	case dataplane.Flow:
+		return l.applyFlow(op.Verb, r)
 	case dataplane.Guard:
 		return l.nft.applyGuard(op.Verb, r)
 	case dataplane.Chain:
@@ -225,6 +227,7 @@ func merge(into *dataplane.State, rows dataplane.State) {
 	put(&into.Sets, rows.Sets)
 	put(&into.Elements, rows.Elements)
 	put(&into.Guards, rows.Guards)
+	put(&into.Flows, rows.Flows)
 	put(&into.Links, rows.Links)
 	put(&into.Addrs, rows.Addrs)
 	put(&into.Sysctls, rows.Sysctls)

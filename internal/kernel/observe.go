@@ -83,7 +83,12 @@ func (o *observation) readHostOnly(ctx context.Context) error {
 		}
 	}
 	if o.tables.Has(dataplane.TableChain) || o.tables.Has(dataplane.TableJump) {
-		return o.linux.firewall.observe(ctx, o.tables, &o.state)
+		if err := o.linux.firewall.observe(ctx, o.tables, &o.state); err != nil {
+			return err
+		}
+	}
+	if o.tables.Has(dataplane.TableFlow) {
+		return o.readFlows()
 	}
 	return nil
 }

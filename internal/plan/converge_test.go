@@ -67,6 +67,10 @@ func TestConvergence(t *testing.T) {
 		k := newKernel(before, after)
 		rec := reconcile.New(k)
 		scope := full(before, after)
+		for i := range rapid.IntRange(0, 3).Draw(t, "flows") {
+			to := netip.AddrPortFrom(netip.MustParseAddr("192.168.77.1"), uint16(80+i))
+			k.SetFlow(dataplane.Flow{FlowKey: dataplane.FlowKey{From: netip.MustParseAddrPort("192.168.77.9:4000"), To: to}, Via: to})
+		}
 		for i, w := range []world{before, after} {
 			if _, err := rec.Observe(t.Context(), scope); err != nil {
 				t.Fatal(err)

@@ -21,7 +21,7 @@ const maxBelieved = 64
 // a MAC neighbours, and that without a word.
 func (r *Reconciler) plain(op dataplane.Op) bool {
 	switch row := op.Row.(type) {
-	case dataplane.Element, dataplane.Neigh, dataplane.FDB, dataplane.Route:
+	case dataplane.Element, dataplane.Neigh, dataplane.FDB, dataplane.Route, dataplane.Flow:
 		return true
 	case dataplane.Addr:
 		return op.Verb == dataplane.Create // without a route of the kernel's own

@@ -118,11 +118,14 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 			ops = ops[1:]
 		}
 		rep.Applied += p.applied
-		if len(p.written) == 0 {
-			break
-		}
 		if p.plain && p.entries <= maxBelieved {
 			r.believe(p.done, p.written)
+			p.written = dataplane.Scope{}
+		}
+		if p.flows {
+			p.written.Add(dataplane.Host, dataplane.Of(dataplane.TableFlow))
+		}
+		if len(p.written) == 0 {
 			break
 		}
 		facts, err := r.Observe(ctx, p.written)
@@ -131,7 +134,7 @@ func (r *Reconciler) Apply(ctx context.Context, want dataplane.State, now func()
 			break
 		}
 		rep.Gone = append(rep.Gone, facts.Gone...)
-		if !p.again {
+		if !p.again && !p.flows {
 			break
 		}
 	}
@@ -178,6 +181,7 @@ type pass struct {
 	entries int  // done on the host's tables
 	again   bool
 	filled  int                     // of the next operations, done together
+	flows   bool                    // of UDP may go where no rule leads them
 	swept   bool                    // what is deleted together has been
 	ends    map[string]dataplane.NS // of containers, by the hosts' ends; nil = not asked for yet
 }

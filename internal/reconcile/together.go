@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"strings"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
 )
@@ -51,7 +52,16 @@ func (p *pass) groups(first, op dataplane.Op) bool {
 // whoever else writes there is announced. So it is believed, whatever else the
 // pass does, until everything is read.
 func (p *pass) sure(op dataplane.Op) {
+	if c, ok := op.Row.(dataplane.Chain); ok && p.translates(c) {
+		p.flows = true
+	}
 	p.r.believe([]dataplane.Op{op}, dataplane.Scope{})
 	p.applied++
 	p.r.repaired(op, p.now())
+}
+
+// translates reports whether a chain, as it is to be or as it was, translates UDP:
+// then flows may be left that it does not lead where they go.
+func (p *pass) translates(c dataplane.Chain) bool {
+	return c.FirewallOf == "nat" && (strings.Contains(c.Rules, "-p udp ") || strings.Contains(p.r.have.Chains[c.ChainKey].Rules, "-p udp "))
 }

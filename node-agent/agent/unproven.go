@@ -15,6 +15,8 @@ func keepUnproven(want, have dataplane.State) dataplane.State {
 			continue
 		}
 		switch r := row.(type) {
+		case dataplane.Flow:
+			continue // of the kernel's making, and never wanted
 		case dataplane.Link:
 			if r.Kind == dataplane.Veth {
 				continue

@@ -36,6 +36,7 @@ type Kernel struct {
 	walls  map[wallKey]wall
 	nft    [2]nfTable // by dataplane.NFTable
 	uplink string
+	flows  map[dataplane.FlowKey]dataplane.Flow // that go where no rule leads them
 }
 
 // space is a network namespace.
@@ -155,6 +156,8 @@ func (k *Kernel) apply(op dataplane.Op) error {
 		return k.applyElement(op.Verb, r)
 	case dataplane.Guard:
 		return k.applyGuard(op.Verb, r)
+	case dataplane.Flow:
+		return k.applyFlow(op.Verb, r)
 	case dataplane.Chain:
 		return k.applyChain(op.Verb, r)
 	case dataplane.Jump:

@@ -141,6 +141,7 @@ func (k *Kernel) State() dataplane.State {
 		s.observe(dataplane.AllTables, &state)
 		if ns == dataplane.Host {
 			k.observeGuards(dataplane.AllTables, &state)
+			k.observeFlows(dataplane.AllTables, &state)
 			k.observeWalls(dataplane.AllTables, &state)
 		}
 	}

@@ -32,6 +32,7 @@ func (k *Kernel) Observe(ctx context.Context, scope dataplane.Scope) (dataplane.
 			continue
 		}
 		k.observeGuards(tables, &state)
+		k.observeFlows(tables, &state)
 		k.observeWalls(tables, &state)
 		if tables&dataplane.Of(dataplane.TableLink, dataplane.TableAddr, dataplane.TableRoute) != 0 {
 			facts.Host = k.hostFacts(s)
