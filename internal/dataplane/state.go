@@ -52,7 +52,7 @@ const (
 	// NFTables are those of nf_tables, WallTables all that filter packets. None
 	// of these rows goes with a link.
 	NFTables   Tables = 1<<TableSet | 1<<TableElement | 1<<TableGuard
-	WallTables Tables = NFTables | 1<<TableChain | 1<<TableJump | 1<<TableFlow
+	WallTables Tables = NFTables | 1<<TableChain | 1<<TableJump
 )
 
 // Of returns the set of the given tables.

@@ -262,7 +262,7 @@ func (p *pass) touch(op dataplane.Op) {
 			p.written.Add(other, dataplane.NSTables)
 		}
 	case ns == dataplane.Host:
-		p.written.Add(ns, dataplane.AllTables&^dataplane.WallTables)
+		p.written.Add(ns, dataplane.AllTables&^dataplane.WallTables&^dataplane.Of(dataplane.TableFlow))
 	default:
 		p.written.Add(ns, dataplane.NSTables)
 	}
