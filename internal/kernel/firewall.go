@@ -75,8 +75,7 @@ func findFirewall() (*firewall, error) {
 
 // findTools finds the programs beside the one of that name. The library tells
 // its version; to save and to restore it has no call, and its calls for one rule
-// are no part of a transaction, end with no context and hide their process, by
-// which the monitor knows our own changes.
+// are no part of a transaction and end with no context.
 func findTools(name string) (tools, error) {
 	ipt, err := iptables.New(iptables.Path(name))
 	if err != nil {
