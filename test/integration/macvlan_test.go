@@ -152,9 +152,13 @@ func TestMacvlanIsOnTheSegment(t *testing.T) {
 		}
 	})
 	t.Run("a wanted address, one more network, one less", func(t *testing.T) {
-		pinned := l.Sandbox(t, "h1", "pinned", "--network", "lan", "--ip", "192.168.77.188", "--mac", "02:00:00:00:00:77")
-		if got := pinned.Addr(t).String(); got != "192.168.77.188" {
-			t.Errorf("it has %s", got)
+		wanted := hostOf(t, web) // in the piece of h1, far from those that are given out
+		for range 11 {
+			wanted = wanted.Next()
+		}
+		pinned := l.Sandbox(t, "h1", "pinned", "--network", "lan", "--ip", wanted.String(), "--mac", "02:00:00:00:00:77")
+		if got := pinned.Addr(t); got != wanted {
+			t.Errorf("it has %s, want %s", got, wanted)
 		}
 		reaches(t, db, pinned.Addr(t))
 		l.Run(t, "h1", "ovlctl", "connect", "lan", "blue")
