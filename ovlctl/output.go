@@ -199,6 +199,21 @@ func printMessage(o *options, m proto.Message) error {
 	return printJSON(o, b)
 }
 
+// printLine prints a message as one line of JSON.
+func printLine(o *options, m proto.Message) error {
+	b, err := messageJSON(m)
+	if err != nil {
+		return err
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, b); err != nil {
+		return err
+	}
+	line.WriteByte('\n')
+	_, err = line.WriteTo(o.stdout)
+	return err
+}
+
 // messageJSON is protojson with defaults, so that a script finds every field.
 func messageJSON(m proto.Message) ([]byte, error) {
 	return protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)

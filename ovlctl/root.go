@@ -49,7 +49,7 @@ func newRootCommand(o *options) *cobra.Command {
 	)
 	addRootFlags(root, o)
 	addCommands(root, groupCluster,
-		newNetworkCommand(o), newHostCommand(o), newSubnetCommand(o), newEndpointCommand(o), newStatusCommand(o),
+		newNetworkCommand(o), newHostCommand(o), newSubnetCommand(o), newEndpointCommand(o), newStatusCommand(o), newEventsCommand(o),
 		newTokenCommand(o), newMemberCommand(o), newLoginCommand(o))
 	addCommands(root, groupLocal,
 		newRunCommand(o), newExecCommand(o), newPsCommand(o), newLogsCommand(o), newRmCommand(o),

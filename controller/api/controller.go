@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -26,16 +27,17 @@ func (s *controller) GetStatus(ctx context.Context, _ *ovlv1.GetStatusRequest) (
 		Version: s.about.Version, Commit: s.about.Commit, Started: timestamppb.New(s.about.Started),
 		EtcdEndpoints: s.about.EtcdEndpoints, EtcdEmbedded: s.about.EtcdEmbedded,
 	}
-	f, err := s.read(ctx, store.Root)
+	f, err := s.read(ctx, slices.Concat(hostRecords(), []string{store.NetworksPrefix, store.VNIsPrefix, allocationKey})...)
 	if ctx.Err() != nil {
 		return nil, interrupted(ctx, "get status")
 	}
+	own := s.ownProblems()
 	if err != nil {
-		st.Problems = wire.Problems([]cluster.Problem{{
+		st.Problems = wire.Problems(append(own, cluster.Problem{
 			Severity: cluster.SeverityError, Subject: "controller",
 			What: "cannot reach etcd",
 			Hint: "check that etcd runs; containers keep their traffic meanwhile",
-		}})
+		}))
 		return st, nil //nolint:nilerr // see above
 	}
 	st.EtcdHealthy, st.Revision = true, f.revision
@@ -46,8 +48,19 @@ func (s *controller) GetStatus(ctx context.Context, _ *ovlv1.GetStatusRequest) (
 			st.HostsReady++
 		}
 	}
-	st.Problems = wire.Problems(f.allProblems())
+	st.Problems = wire.Problems(append(own, f.allProblems()...))
 	return st, nil
+}
+
+// ownProblems returns what is wrong with this controller.
+func (s *Server) ownProblems() []cluster.Problem {
+	if s.trail == nil {
+		return nil
+	}
+	if p, broken := s.trail.Problem(); broken {
+		return []cluster.Problem{p}
+	}
+	return nil
 }
 
 func count[T any](all []T) uint32 { return uint32(len(all)) }

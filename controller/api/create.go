@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/wire"
@@ -51,6 +52,7 @@ func (s *networks) tryCreate(ctx context.Context, doing string, want cluster.Net
 		return cluster.Network{}, err
 	}
 	if have, ok := f.network(want.Name); ok {
+		audit.Changed(ctx, wire.Network(have), wire.Network(have))
 		return have, identical(doing, admit.Differences(have, want, asked))
 	}
 	if err := f.complete(doing); err != nil {
@@ -85,6 +87,9 @@ func (s *networks) write(ctx context.Context, n cluster.Network, allocated int64
 			store.Put(allocationKey, []byte(n.Name), 0),
 		})
 	n.CreateRevision, n.Revision = rev, rev
+	if err == nil {
+		audit.Changed(ctx, nil, wire.Network(n))
+	}
 	return n, err
 }
 

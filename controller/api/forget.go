@@ -9,9 +9,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
+	"github.com/ovlnet/ovl/internal/wire"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
@@ -57,6 +59,9 @@ func (s *hosts) tryForget(ctx context.Context, doing string, req *ovlv1.DeleteHo
 	if _, err := s.expel(ctx, identity.Who{Role: identity.Host, Name: string(h.ID)}); err != nil {
 		return err
 	}
+	// Recorded also when the rest fails: this much is known to be going.
+	counts := f.count()[h.ID]
+	audit.Changed(ctx, wire.Host(h, wire.HostDetail{Subnets: counts.subnets, Endpoints: counts.endpoints}), nil)
 	conds, writes := f.holdings(h.ID)
 	for chunk := range slices.Chunk(writes, maxWrites) {
 		n := min(len(conds), len(chunk))

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/wire"
@@ -183,7 +184,12 @@ func (s *hosts) tryDrain(ctx context.Context, doing string, req *ovlv1.DrainHost
 		if _, err := s.commit(ctx, []store.Cond{store.Unchanged(store.HostKey(h.ID), h.Revision)}, []store.Write{write}); err != nil {
 			return nil, err
 		}
+		before := recordedHost(h)
 		h.Draining = want
+		audit.Changed(ctx, before, recordedHost(h))
 	}
 	return f.hostMessage(h, f.count()), nil
 }
+
+// recordedHost is what the audit log says of a host: what it is, not how it does.
+func recordedHost(h cluster.Host) *ovlv1.Host { return wire.Host(h, wire.HostDetail{}) }

@@ -9,8 +9,10 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/controller/gate"
 	"github.com/ovlnet/ovl/controller/roll"
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -116,8 +118,12 @@ func (s *joins) enter(ctx context.Context, a applicant) (identity.Who, error) {
 	if err != nil {
 		return identity.Who{}, err
 	}
+	audit.By(ctx, "token "+token.ID)
 	a.name = cmp.Or(a.name, token.Name)
 	who := a.who(token.Role)
+	if who.Role != identity.Host {
+		audit.On(ctx, who.String())
+	}
 	if who.Check() != nil || who.Role != identity.Host && a.host != "" || who.Name == identity.Local {
 		return who, status.Errorf(codes.InvalidArgument, "join: this token lets in a %s: want %s", token.Role, map[bool]string{true: "the ID of a host", false: "ovlctl login, and another name than \"local\""}[who.Role == identity.Host])
 	}
@@ -196,11 +202,23 @@ func (s *joins) places(ctx context.Context, a applicant, who identity.Who) (cond
 			writes = append(writes, store.Delete(roll.NameKey(member.Name)))
 		}
 	}
+	before := recordedMember(member)
+	audit.Changed(ctx, before, before)
 	if member.Revision > 0 && (member.Name == a.name || who.Role != identity.Host) {
 		return nil, nil, nil
 	}
-	value, err := roll.EncodeMember(roll.Member{Who: who, Name: a.name, Key: a.key, Joined: s.identity.Now(), Token: a.token})
+	joined := roll.Member{Who: who, Name: a.name, Key: a.key, Joined: s.identity.Now(), Token: a.token}
+	value, err := roll.EncodeMember(joined)
+	audit.Changed(ctx, before, recordedMember(joined))
 	return conds, append(writes, store.Put(key, value, 0)), err
+}
+
+// recordedMember is what the audit log says of a member; nothing of none.
+func recordedMember(m roll.Member) proto.Message {
+	if m.Who.Role == "" {
+		return nil
+	}
+	return memberMessage(m)
 }
 
 // nameOf returns the revision of the record that reserves a name (0: none), and

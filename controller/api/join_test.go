@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/ovlnet/ovl/controller/api"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/controller/gate"
 	"github.com/ovlnet/ovl/controller/roll"
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -34,13 +36,14 @@ type club struct {
 	listen *bufconn.Listener
 	clock  time.Time
 	admin  *grpc.ClientConn
+	log    *paper // of what was done
 }
 
 func newClub(t *testing.T) *club {
 	t.Helper()
 	s := mem.New()
 	t.Cleanup(func() { _ = s.Close() })
-	c := &club{t: t, kv: s.NewClient(), listen: bufconn.Listen(1 << 20), clock: time.Now()}
+	c := &club{t: t, kv: s.NewClient(), listen: bufconn.Listen(1 << 20), clock: time.Now(), log: &paper{}}
 	var err error
 	if c.ca, err = identity.NewAuthority(c.clock); err != nil {
 		t.Fatal(err)
@@ -49,11 +52,15 @@ func newClub(t *testing.T) *club {
 	own := c.credential(identity.Who{Role: identity.Controller, Name: "c"})
 	log := slog.New(slog.DiscardHandler)
 	members := roll.New(c.kv, log)
-	server := api.New(api.Config{Store: c.kv, Log: log, Identity: &api.Identity{
+	trail := audit.New(audit.Config{Store: c.kv, Log: audit.Stream(c.log), Controller: "c", Reports: log})
+	go trail.Run(t.Context())
+	server := api.New(api.Config{Store: c.kv, Log: log, Trail: trail, Identity: &api.Identity{
 		Authority: c.ca, Life: time.Hour, EtcdEndpoints: []string{"https://:6779"}, Now: now, Removed: members.Forget,
 	}})
 	g := gate.New(gate.Config{Verify: own.Verify, Check: members.Check, Log: log})
-	rpc := grpc.NewServer(append(server.Options(nil), grpc.Creds(credentials.NewTLS(own.Asking())), grpc.ChainUnaryInterceptor(g.Unary))...)
+	rpc := grpc.NewServer(slices.Concat(trail.Options(), server.Options(nil), []grpc.ServerOption{
+		grpc.Creds(credentials.NewTLS(own.Asking())), grpc.ChainUnaryInterceptor(g.Unary), grpc.ChainStreamInterceptor(g.Stream),
+	})...)
 	server.Register(rpc)
 	served := make(chan struct{})
 	go func() { defer close(served); _ = rpc.Serve(c.listen) }()
@@ -64,7 +71,11 @@ func newClub(t *testing.T) *club {
 
 func (c *club) credential(who identity.Who) *identity.Credential {
 	c.t.Helper()
-	key := c.key()
+	return c.credentialOf(who, c.key())
+}
+
+func (c *club) credentialOf(who identity.Who, key crypto.Signer) *identity.Credential {
+	c.t.Helper()
 	chain, err := c.ca.Issue(who, key.Public(), identity.Names{}, c.clock, time.Hour)
 	if err != nil {
 		c.t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/controller/roll"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/identity"
@@ -107,11 +108,15 @@ func (s *Server) expel(ctx context.Context, who identity.Who) (found bool, err e
 		return false, nil
 	}
 	writes := []store.Write{store.Delete(key)}
-	if m, err := roll.DecodeMember(r); err == nil && who.Role == identity.Host {
+	m, unread := roll.DecodeMember(r)
+	if unread == nil && who.Role == identity.Host {
 		writes = append(writes, store.Delete(roll.NameKey(m.Name)))
 	}
 	_, err = s.commit(ctx, []store.Cond{store.Unchanged(key, r.ModRev)}, writes)
 	if err == nil {
+		if unread == nil {
+			audit.Changed(ctx, memberMessage(m), nil)
+		}
 		s.log.Info("a member was removed", "who", who.String())
 		if s.identity != nil && s.identity.Removed != nil {
 			s.identity.Removed(who)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/wire"
@@ -101,6 +102,7 @@ func (s *networks) tryUpdate(ctx context.Context, doing string, req *ovlv1.Updat
 	if req.GetRevision() != 0 && req.GetRevision() != have.Revision {
 		return cluster.Network{}, status.Errorf(codes.Aborted, "%s: it changed since revision %d, it is at %d now: read it again and repeat the change", doing, req.GetRevision(), have.Revision)
 	}
+	audit.Changed(ctx, wire.Network(have), wire.Network(have))
 	if reflect.DeepEqual(have, want) {
 		return have, nil
 	}
@@ -110,6 +112,9 @@ func (s *networks) tryUpdate(ctx context.Context, doing string, req *ovlv1.Updat
 	}
 	key := store.NetworkKey(want.Name)
 	want.Revision, err = s.commit(ctx, []store.Cond{store.Unchanged(key, have.Revision)}, []store.Write{store.Put(key, value, 0)})
+	if err == nil {
+		audit.Changed(ctx, wire.Network(have), wire.Network(want))
+	}
 	return want, err
 }
 
@@ -151,6 +156,9 @@ func (s *networks) tryDelete(ctx context.Context, doing string, req *ovlv1.Delet
 		}
 	}
 	_, err = s.commit(ctx, conds, writes)
+	if err == nil {
+		audit.Changed(ctx, wire.Network(n), nil)
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/internal/store"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
@@ -18,6 +19,8 @@ type Config struct {
 	Log      *slog.Logger
 	Defaults admit.Defaults // valid: see [admit.Defaults.Check]
 	About    About
+	// Trail has the events; nil where nothing is recorded.
+	Trail *audit.Trail
 	// Identity makes members; nil where nobody has to be one.
 	Identity *Identity
 	// StoreTimeout bounds one read or transaction, so that a store out of reach
@@ -42,6 +45,7 @@ type Server struct {
 	about    About
 	timeout  time.Duration
 	identity *Identity
+	trail    *audit.Trail
 	joining  chan struct{} // as creating
 	// creating holds one token. Creations of one controller take turns: they
 	// compare the same record, so that side by side they would only make each
@@ -59,7 +63,7 @@ func New(c Config) *Server {
 	closing := make(chan struct{})
 	return &Server{
 		kv: c.Store, log: c.Log, defaults: c.Defaults, about: c.About, timeout: c.StoreTimeout,
-		identity: c.Identity, joining: make(chan struct{}, 1),
+		identity: c.Identity, trail: c.Trail, joining: make(chan struct{}, 1),
 		creating: make(chan struct{}, 1),
 		closing:  closing,
 		close:    sync.OnceFunc(func() { close(closing) }),
@@ -76,6 +80,7 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 	ovlv1.RegisterTokenServiceServer(g, &tokens{Server: s})
 	ovlv1.RegisterMemberServiceServer(g, &members{Server: s})
 	ovlv1.RegisterJoinServiceServer(g, &joins{Server: s})
+	ovlv1.RegisterEventServiceServer(g, &events{Server: s})
 }
 
 // EndWatches ends every stream with UNAVAILABLE, so that a graceful stop does

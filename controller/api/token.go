@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ovlnet/ovl/controller/admit"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/controller/gate"
 	"github.com/ovlnet/ovl/controller/roll"
 	"github.com/ovlnet/ovl/internal/identity"
@@ -47,10 +48,12 @@ func (s *tokens) CreateToken(ctx context.Context, req *ovlv1.CreateTokenRequest)
 	}
 	text := identity.NewToken(s.identity.Authority.Print())
 	t.ID, t.Hash = text.ID, identity.Hash(text.Secret)
+	audit.On(ctx, "token "+t.ID)
 	if err := s.saveToken(ctx, t); err != nil {
 		return nil, failed(ctx, doing, err)
 	}
 	m := tokenMessage(t)
+	audit.Changed(ctx, nil, tokenMessage(t)) // which never gets the text
 	m.Text = text.String()
 	return m, nil
 }
@@ -141,6 +144,9 @@ func (s *tokens) RevokeToken(ctx context.Context, req *ovlv1.RevokeTokenRequest)
 			return nil, status.Errorf(codes.NotFound, "%s: there is none: ovlctl token ls shows those there are", doing)
 		}
 		_, err = s.commit(ctx, []store.Cond{store.Unchanged(key, r.ModRev)}, []store.Write{store.Delete(key)})
+		if t, unread := roll.DecodeToken(r); err == nil && unread == nil {
+			audit.Changed(ctx, tokenMessage(t), nil)
+		}
 		return &ovlv1.RevokeTokenResponse{}, err
 	})
 }

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/ovlnet/ovl/controller/audit"
+	"github.com/ovlnet/ovl/controller/limit"
 	"github.com/ovlnet/ovl/internal/identity"
 )
 
@@ -32,7 +34,7 @@ type Config struct {
 	Now   func() time.Time // nil = [time.Now]
 }
 
-// The limits for one address. A rack behind one address joins in a burst.
+// The limits for one source: see [limit.Source]. A rack behind one address joins in a burst.
 const (
 	joinBurst, joinRefill = 200, 200 * time.Millisecond
 	failBurst, failRefill = 20, 3 * time.Second
@@ -41,7 +43,7 @@ const (
 // Gate is the interceptors of the controller's server.
 type Gate struct {
 	Config
-	joins, failures *limit
+	joins, failures *limit.Limit[netip.Addr]
 }
 
 // New returns a Gate.
@@ -49,7 +51,11 @@ func New(c Config) *Gate {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Gate{Config: c, joins: newLimit(joinBurst, joinRefill, c.Now), failures: newLimit(failBurst, failRefill, c.Now)}
+	return &Gate{
+		Config:   c,
+		joins:    limit.New[netip.Addr](joinBurst, joinRefill, c.Now),
+		failures: limit.New[netip.Addr](failBurst, failRefill, c.Now),
+	}
 }
 
 type callerKey struct{}
@@ -116,7 +122,7 @@ func (s admitted) Context() context.Context { return s.ctx }
 // admit finds out who calls and whether he may.
 func (g *Gate) admit(ctx context.Context, method string) (context.Context, <-chan struct{}, error) {
 	if open[method] {
-		if from := address(ctx); !g.failures.has(from) || !g.joins.take(from) {
+		if from := limit.Source(address(ctx)); !g.failures.Has(from) || !g.joins.Take(from) {
 			return ctx, nil, errTooMany
 		}
 		return ctx, nil, nil
@@ -141,7 +147,7 @@ var errTooMany = status.Error(codes.ResourceExhausted, "too many attempts from y
 // all the time.
 func (g *Gate) refused(ctx context.Context, method string, err error) error {
 	from := address(ctx)
-	if !g.failures.take(from) {
+	if !g.failures.Take(limit.Source(from)) {
 		return errTooMany
 	}
 	g.Log.Warn("a call was refused", slog.String("method", method), slog.String("from", from.String()), slog.String("why", status.Convert(err).Message()))
@@ -151,13 +157,16 @@ func (g *Gate) refused(ctx context.Context, method string, err error) error {
 // identify returns who is at the other end of the connection.
 func (g *Gate) identify(ctx context.Context) (caller, <-chan struct{}, error) {
 	if g.Verify == nil {
-		return caller{who: identity.Who{Role: identity.Admin, Name: identity.Local}}, nil, nil
+		who := identity.Who{Role: identity.Admin, Name: identity.Local}
+		audit.By(ctx, who.String())
+		return caller{who: who}, nil, nil
 	}
 	chain := Shown(ctx)
 	who, err := g.Verify(chain)
 	if err != nil {
 		return caller{}, nil, err
 	}
+	audit.By(ctx, who.String()) // also who has been removed: the certificate is his
 	key := identity.PrintOf(chain[0])
 	gone, err := g.Check(ctx, who, key)
 	return caller{who: who, key: key}, gone, err

@@ -28,7 +28,7 @@ var now = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 func TestTableIsWhole(t *testing.T) {
 	for _, d := range []grpc.ServiceDesc{
 		ovlv1.NetworkService_ServiceDesc, ovlv1.HostService_ServiceDesc, ovlv1.SubnetService_ServiceDesc, ovlv1.EndpointService_ServiceDesc,
-		ovlv1.ControllerService_ServiceDesc, ovlv1.TokenService_ServiceDesc, ovlv1.JoinService_ServiceDesc, ovlv1.MemberService_ServiceDesc, grpc_health_v1.Health_ServiceDesc,
+		ovlv1.ControllerService_ServiceDesc, ovlv1.TokenService_ServiceDesc, ovlv1.JoinService_ServiceDesc, ovlv1.MemberService_ServiceDesc, ovlv1.EventService_ServiceDesc, grpc_health_v1.Health_ServiceDesc,
 	} {
 		var methods []string
 		for _, m := range d.Methods {

@@ -52,6 +52,9 @@ var table = map[string][]identity.Role{
 	ovlv1.MemberService_ListMembers_FullMethodName:  nobody,
 	ovlv1.MemberService_RemoveMember_FullMethodName: nobody,
 
+	ovlv1.EventService_ListEvents_FullMethodName:  nobody,
+	ovlv1.EventService_WatchEvents_FullMethodName: nobody,
+
 	ovlv1.JoinService_Renew_FullMethodName: members,
 
 	grpc_health_v1.Health_Check_FullMethodName: members,

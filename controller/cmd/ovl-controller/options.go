@@ -26,6 +26,7 @@ type options struct {
 	length     int
 	firstVNI   uint32
 	identity   identityOptions
+	audit      auditOptions
 	telemetry  telemetry.Options
 
 	defaults admit.Defaults // parsed from those above
@@ -40,6 +41,7 @@ func (o *options) bind(flags *pflag.FlagSet) {
 	flags.IntVar(&o.length, "default-pool-length", 16, "prefix length of each of these subnets")
 	flags.Uint32Var(&o.firstVNI, "first-vni", 100, "VNIs are given out from this one upwards")
 	o.identity.bind(flags)
+	o.audit.bind(flags)
 	o.telemetry.Bind(flags)
 }
 
@@ -50,7 +52,7 @@ func (o *options) check(changed func(flag string) bool) error {
 		errs = append(errs, errors.New("--etcd-listen belongs to the etcd within, and --etcd uses another one: give only one of them"))
 	}
 	errs = append(errs, checkAddr("--listen", o.listen), checkAddr("--etcd-listen", o.etcdListen))
-	errs = append(errs, o.identity.check(o, changed))
+	errs = append(errs, o.identity.check(o, changed), o.audit.check(changed))
 	pool, err := netip.ParsePrefix(o.pool)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--default-pool %q: want a range such as 10.64.0.0/10", o.pool))

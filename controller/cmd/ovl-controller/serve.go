@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -44,17 +45,22 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	build := telemetry.Version()
+	trail, err := openTrail(o, facts, log)
+	if err != nil {
+		return oneLine([]error{err, facts.close()})
+	}
 	server := api.New(api.Config{
 		Store: facts.kv, Log: log, Defaults: o.defaults,
 		About: api.About{
 			Version: build.Version, Commit: build.Commit, Started: started,
 			EtcdEndpoints: facts.endpoints, EtcdEmbedded: facts.embedded(),
 		},
-		Identity: who.joining(o, facts),
+		Identity: who.joining(o, facts), Trail: trail.Trail,
 	})
 	who.announce(log, build, listener.Addr(), facts)
-	err = tasks(ctx, o, log, server, who, listener, facts)
-	return oneLine([]error{err, facts.close()})
+	trail.Started(build.Version)
+	err = tasks(ctx, o, log, server, who, listener, facts, trail)
+	return oneLine([]error{err, facts.close(), trail.close()})
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {
@@ -69,10 +75,10 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // tasks runs what makes up a controller, until ctx is done or one part fails.
-func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server, who *trust, listener net.Listener, facts *backend) error {
+func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server, who *trust, listener net.Listener, facts *backend, trail *trail) error {
 	registry := telemetry.NewRegistry()
 	settings := server.Options(telemetry.NewController(registry).Answered) //nolint:contextcheck // each call has its own
-	rpc := grpc.NewServer(append(settings, who.options(log)...)...)
+	rpc := grpc.NewServer(slices.Concat(trail.Options(), settings, who.options(log))...)
 	alive := api.Health()
 	server.Register(rpc)
 	grpc_health_v1.RegisterHealthServer(rpc, alive)
@@ -81,6 +87,7 @@ func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server,
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { server.Probe(ctx, alive); return nil })
 	group.Go(func() error { return facts.watch(ctx) })
+	group.Go(func() error { trail.run(ctx); return nil })
 	group.Go(func() error { return who.run(ctx, facts.kv, log) })
 	group.Go(func() error {
 		return telemetry.Serve(ctx, telemetry.Config{
@@ -97,6 +104,7 @@ func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server,
 	group.Go(func() error {
 		<-ctx.Done()
 		stop(log, server, alive, rpc)
+		trail.finish()
 		return nil
 	})
 	notify(log, daemon.SdNotifyReady)

@@ -798,7 +798,7 @@ var File_ovl_v1_identity_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\n" +
-	"\x15ovl/v1/identity.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n" +
+	"\x15ovl/v1/identity.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
@@ -807,8 +807,8 @@ const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\x04used\x18\x05 \x01(\rR\x04used\x124\n" +
 	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
 	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x18\n" +
-	"\acreator\x18\b \x01(\tR\acreator\x12\x12\n" +
-	"\x04text\x18\t \x01(\tR\x04text\"q\n" +
+	"\acreator\x18\b \x01(\tR\acreator\x12\x17\n" +
+	"\x04text\x18\t \x01(\tB\x03\x80\x01\x01R\x04text\"q\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -820,10 +820,10 @@ const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\r.ovl.v1.TokenR\x06tokens\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse\"\x87\x01\n" +
+	"\x13RevokeTokenResponse\"\x8c\x01\n" +
 	"\vJoinRequest\x12\x19\n" +
-	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x18\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x1b\n" +
+	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x18\n" +
 	"\arequest\x18\x03 \x01(\fR\arequest\x12\x17\n" +
 	"\ahost_id\x18\x04 \x01(\tR\x06hostId\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\"(\n" +
