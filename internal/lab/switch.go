@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netlink"
@@ -132,9 +133,23 @@ func (u *underlay) inside(pid int, do func(*netlink.Handle) error) error {
 }
 
 // addAddress adds the address of a part to a link, usable at once: without
-// duplicate address detection, which would take a second over IPv6.
+// duplicate address detection, which would take a second over IPv6. There the
+// link-local address, which the kernel would make by itself, is one more: it is
+// from that one that a router solicits, and not before the detection is over
+// (ndisc_solicit in net/ipv6/ndisc.c).
 func addAddress(h *netlink.Handle, link netlink.Link, c Config, part int) error {
 	p := c.address(part)
+	if p.Addr().Is6() {
+		m := hardware(part)
+		eui := netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+		if err := addPrefix(h, link, netip.PrefixFrom(eui, 64)); err != nil {
+			return err
+		}
+	}
+	return addPrefix(h, link, p)
+}
+
+func addPrefix(h *netlink.Handle, link netlink.Link, p netip.Prefix) error {
 	address := &netlink.Addr{
 		IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
 		Flags: unix.IFA_F_NODAD,
