@@ -64,7 +64,10 @@ func Diff(want, have State) []Op {
 	lostFDB := func(r FDB) bool { return gone(r.NS, r.Link) }
 	fdb, oldFDB := tableOps(want.FDB, have.FDB, compareFDB, same[FDB], lostFDB, lostFDB)
 	routes, oldRoutes := tableOps(want.Routes, have.Routes, compareRoute, same[Route], d.routeAbsent, d.routeGone)
-	oldLinks := breakOps(want.Links, have.Links, compareLink, d.takenAlong)
+	var oldLinks []Op
+	if len(d.gone) > 0 {
+		oldLinks = breakOps(want.Links, have.Links, compareLink, d.takenAlong)
+	}
 
 	return slices.Concat(
 		sets, elements, guards, chains, jumps, d.linkOps(), addrs, sysctls, neighs, fdb, routes,
@@ -121,6 +124,9 @@ func (d *differ) findGone() {
 		case w.MAC != h.MAC:
 			d.moved[k] = true
 		}
+	}
+	if len(d.gone) == 0 {
+		return // and nothing goes along
 	}
 	// One end of a veth pair takes the other along.
 	for k, h := range d.have.Links {

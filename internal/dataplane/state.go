@@ -123,10 +123,22 @@ func (s *State) Reserve(n int) {
 	reserve(&s.Routes, n)
 }
 
+// ReserveInterfaces makes room for what n more interfaces of containers take, so
+// that adding them does not grow the tables step by step.
+func (s *State) ReserveInterfaces(n int) {
+	reserve(&s.Links, 2*n)
+	reserve(&s.Addrs, n)
+	reserve(&s.Routes, 2*n)
+	reserve(&s.Elements, n)
+}
+
 // ReserveElements makes room for n more elements of sets.
 func (s *State) ReserveElements(n int) { reserve(&s.Elements, n) }
 
 func reserve[K comparable, V any](m *map[K]V, n int) {
+	if n < len(*m)/4 {
+		return // to copy what is there would cost more
+	}
 	bigger := make(map[K]V, len(*m)+n)
 	maps.Copy(bigger, *m)
 	*m = bigger

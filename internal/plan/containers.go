@@ -19,8 +19,12 @@ func (p *planner) containers(nets []network) {
 	for _, n := range nets {
 		byName[n.Name] = n
 	}
-	atts := slices.Clone(p.local.Attachments)
-	slices.SortFunc(atts, func(a, b cluster.Attachment) int { return cmp.Compare(a.ID, b.ID) })
+	atts := p.local.Attachments
+	byID := func(a, b cluster.Attachment) int { return cmp.Compare(a.ID, b.ID) }
+	if !slices.IsSortedFunc(atts, byID) { // mostly they are, and a thousand are large
+		atts = slices.SortedFunc(slices.Values(atts), byID)
+	}
+	p.state.ReserveInterfaces(len(atts))
 	for _, att := range atts {
 		for _, itf := range att.Interfaces {
 			n, ok := byName[itf.Network]

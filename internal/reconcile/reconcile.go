@@ -87,6 +87,10 @@ func (r *Reconciler) Observe(ctx context.Context, scope dataplane.Scope) (datapl
 // the kernel did not tell would go unnoticed.
 func (r *Reconciler) Owed() dataplane.Scope { return maps.Clone(r.owed) }
 
+// Waive takes out of what is owed what nobody will read: namespaces in which
+// nothing of ours is wanted or believed to be.
+func (r *Reconciler) Waive(scope dataplane.Scope) { r.pay(scope) }
+
 // pay takes what has been read out of what is owed.
 func (r *Reconciler) pay(scope dataplane.Scope) {
 	for ns, ts := range scope {

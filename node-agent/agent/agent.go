@@ -89,6 +89,12 @@ const (
 	payAfter  = 500 * time.Millisecond
 	payEvery  = 20 * time.Millisecond
 	paySpaces = 32
+	// While somebody has come within busyFor, the parts are smaller and further
+	// apart: a thousand namespaces take six seconds then, and whoever comes waits
+	// for a few milliseconds of it at most.
+	busyFor       = 100 * time.Millisecond
+	payEveryBusy  = 50 * time.Millisecond
+	paySpacesBusy = 8
 	// blindPause is how soon a pass that could read nothing is tried again, and
 	// blindPasses how many of them whoever waits is told.
 	blindPause  = 50 * time.Millisecond
@@ -111,6 +117,7 @@ type Agent struct {
 	watched  []dataplane.NS   // as last set; the loop's
 	parents  []string         // links of the host, as last set; the loop's
 	kept     map[string]int64 // networks in the snapshot on disk, with the revision that made them; the loop's
+	planned  planned          // the last plan; the loop's
 	live     bool             // the cluster has been seen whole by this process; the loop's
 
 	saving sync.Mutex // of the snapshot
@@ -239,6 +246,8 @@ func (a *Agent) loop(ctx context.Context) error {
 	a.Wake(dataplane.FullScope())
 	var gather, pay, retry alarm
 	debt := dataplane.Scope{} // what is being read of what was owed
+	var came time.Time        // when somebody last waited for a pass
+	busy := func() bool { return time.Since(came) < busyFor }
 	full := time.NewTimer(jitter(a.cfg.Relook))
 	defer full.Stop()
 	var poll <-chan time.Time
@@ -270,11 +279,16 @@ func (a *Agent) loop(ctx context.Context) error {
 			if len(debt) == 0 {
 				debt = a.rec.Owed()
 			}
-			a.Wake(part(debt))
+			spaces := paySpaces
+			if busy() {
+				spaces = paySpacesBusy
+			}
+			a.Wake(part(debt, spaces))
 			continue
 		case <-a.settles:
 			gather.c = nil
 			a.serve(ctx, false)
+			came = time.Now()
 		case <-gather.c:
 			gather.c = nil
 			a.serve(ctx, false)
@@ -284,7 +298,9 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.serve(ctx, true)
 			full.Reset(jitter(a.cfg.Relook))
 		}
-		if len(debt) > 0 {
+		if len(debt) > 0 && busy() {
+			pay.set(payEveryBusy)
+		} else if len(debt) > 0 {
 			pay.set(payEvery)
 		} else if len(a.rec.Owed()) > 0 {
 			pay.set(payAfter)
@@ -343,11 +359,11 @@ func (a *Agent) keepWaiting(waiters []waiter) (others []waiter) {
 }
 
 // part takes out of what is to be read what is read at once: the host's tables,
-// and of those of containers a few.
-func part(debt dataplane.Scope) dataplane.Scope {
+// and of those of containers so many.
+func part(debt dataplane.Scope, spaces int) dataplane.Scope {
 	out := dataplane.Scope{}
 	for ns, tables := range debt {
-		if ns == dataplane.Host || len(out) < paySpaces {
+		if ns == dataplane.Host || len(out) < spaces {
 			out[ns] = tables
 			delete(debt, ns)
 		}

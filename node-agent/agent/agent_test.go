@@ -373,6 +373,38 @@ func TestVanishedNamespace(t *testing.T) {
 	})
 }
 
+// TestRestsAfterDetach: what nobody reads any more is not owed for ever.
+func TestRestsAfterDetach(t *testing.T) {
+	db := newDB(t)
+	synctest.Test(t, func(t *testing.T) {
+		kv, k := mem.New(), newHostKernel()
+		putNetwork(t, kv)
+		r := start(t, k, kv, db)
+		settled()
+		k.AddNamespace("/run/netns/web")
+		scope := dataplane.Scope{"/run/netns/web": dataplane.NSTables}
+		for _, list := range [][]cluster.Attachment{{{ID: "web", Name: "web", NetNS: "/run/netns/web", Interfaces: []cluster.Interface{{
+			Network: "blue", Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.64.1.2/24")}, MAC: cluster.MAC{2, 1},
+		}}}}, nil} {
+			r.att.mu.Lock()
+			r.att.list = list
+			r.att.mu.Unlock()
+			if rep, err := r.Settle(t.Context(), scope); err != nil || len(rep.Outcomes) > 0 {
+				t.Fatalf("Settle: %v, %v", rep.Outcomes, err)
+			}
+		}
+		time.Sleep(3 * time.Second) // all is read that was believed
+		settled()
+		before := r.Status().Passes
+		time.Sleep(10 * time.Second) // and the slow timer is further away
+		settled()
+		if n := r.Status().Passes - before; n != 0 {
+			t.Errorf("%d passes though nothing happened", n)
+		}
+		r.stop()
+	})
+}
+
 // TestUnderlayChanges: a new address of the uplink is published and the tunnel
 // follows it.
 func TestUnderlayChanges(t *testing.T) {

@@ -23,7 +23,9 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 		scope.Add(dataplane.Host, dataplane.NSTables)
 	}
 
-	facts, err := a.rec.Observe(ctx, a.known(scope, atts))
+	known := a.known(scope, atts)
+	a.rec.Waive(without(scope, known))
+	facts, err := a.rec.Observe(ctx, known)
 	if err != nil {
 		rep := reconcile.Report{Started: time.Now(), Err: err}
 		a.publish(ctx, nil, plan.Result{}, rep)
@@ -37,7 +39,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 
 	snapshot, problems := a.cfg.Cluster.Snapshot()
 	a.keepNetworks(snapshot, held)
-	res := a.wants(snapshot, a.local(held, atts, facts.Host), problems)
+	res := a.wants(snapshot, a.local(held, atts, facts.Host), facts.Host, problems)
 	rep := a.rec.Apply(ctx, res.State, time.Now)
 	if len(rep.Gone) > 0 {
 		a.cfg.Attachments.Vanished(rep.Gone)
@@ -48,8 +50,8 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 }
 
 // wants plans, and adds what is wrong besides; problems are the snapshot's own.
-func (a *Agent) wants(snapshot *cluster.Snapshot, local plan.Local, problems []cluster.Problem) plan.Result {
-	res := plan.Plan(snapshot, local)
+func (a *Agent) wants(snapshot *cluster.Snapshot, local plan.Local, host *dataplane.HostFacts, problems []cluster.Problem) plan.Result {
+	res := a.planned.of(snapshot, local, host)
 	res.Problems = slices.Concat(problems, a.underlayProblem(), a.cfg.Problems(), res.Problems)
 	if !a.proven() {
 		res.State = keepUnproven(res.State, a.rec.Have())
@@ -75,6 +77,17 @@ func (a *Agent) known(scope dataplane.Scope, atts []cluster.Attachment) dataplan
 	for k := range a.rec.Have().Links {
 		if ts, ok := scope[k.NS]; ok {
 			out[k.NS] = ts
+		}
+	}
+	return out
+}
+
+// without returns the namespaces of scope that are not in known.
+func without(scope, known dataplane.Scope) dataplane.Scope {
+	out := dataplane.Scope{}
+	for ns, ts := range scope {
+		if _, ok := known[ns]; !ok {
+			out[ns] = ts
 		}
 	}
 	return out

@@ -76,7 +76,7 @@ func (a *Agent) diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, er
 		return nil, nil, err
 	}
 	snapshot, problems := a.cfg.Cluster.Snapshot()
-	res := a.wants(snapshot, a.local(a.cfg.Subnets.Held(), atts, facts.Host), problems)
+	res := a.wants(snapshot, a.local(a.cfg.Subnets.Held(), atts, facts.Host), facts.Host, problems)
 	ops := dataplane.Diff(res.State, a.rec.Have())
 	if len(ops) > 0 || len(facts.Gone) > 0 {
 		a.ring() // what was found is repaired, not only told

@@ -111,7 +111,7 @@ func (a *Attachments) publish() {
 // endpoints returns what the cluster sees of attachments: one for each
 // interface.
 func endpoints(self cluster.HostID, atts []cluster.Attachment) []cluster.Endpoint {
-	var out []cluster.Endpoint
+	out := make([]cluster.Endpoint, 0, len(atts))
 	for _, att := range atts {
 		for _, i := range att.Interfaces {
 			e := cluster.Endpoint{

@@ -198,13 +198,31 @@ func (j *Journal) write(batch []*change) error {
 }
 
 func (j *Journal) show(c *change) {
-	j.list = nil
+	j.relist(c)
 	delete(j.broken, c.att.ID)
 	if c.raw == nil {
 		delete(j.kept, c.att.ID)
 		return
 	}
 	j.kept[c.att.ID] = c.att
+}
+
+// relist makes the list that follows from a change. The one before is others' by now.
+func (j *Journal) relist(c *change) {
+	if j.list == nil {
+		return
+	}
+	at, found := slices.BinarySearchFunc(j.list, c.att.ID, func(a cluster.Attachment, id string) int { return cmp.Compare(a.ID, id) })
+	after := at
+	if found {
+		after++
+	}
+	next := make([]cluster.Attachment, 0, len(j.list)+1)
+	next = append(next, j.list[:at]...)
+	if c.raw != nil {
+		next = append(next, c.att)
+	}
+	j.list = append(next, j.list[after:]...)
 }
 
 // clone returns a copy that shares nothing that can change.

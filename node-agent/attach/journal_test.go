@@ -76,6 +76,54 @@ func TestJournalReopen(t *testing.T) {
 	}
 }
 
+// The list is kept sorted change by change, and the one before stays as it was.
+func TestJournalLists(t *testing.T) {
+	db := openDB(t, filepath.Join(t.TempDir(), "journal.db"))
+	defer db.Close()
+	j, err := OpenJournal(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before []cluster.Attachment
+	for i, step := range []struct{ put, remove, want string }{
+		{put: "b", want: "b"},
+		{put: "d", want: "bd"},
+		{put: "a", want: "abd"},
+		{put: "c", want: "abcd"},
+		{put: "c", want: "abcd"},
+		{remove: "a", want: "bcd"},
+		{remove: "x", want: "bcd"},
+		{remove: "d", want: "bc"},
+		{remove: "b", want: "c"},
+		{remove: "c", want: ""},
+		{put: "e", want: "e"},
+	} {
+		before = j.List()
+		was := fmt.Sprint(before)
+		if step.put != "" {
+			err = j.Put(sample(step.put, byte(i+2)))
+		} else {
+			err = j.Delete(step.remove)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids string
+		for _, a := range j.List() {
+			ids += a.ID
+			if kept, _ := j.Get(a.ID); !reflect.DeepEqual(kept, a) {
+				t.Errorf("step %d: %s is listed as %v, and is %v", i, a.ID, a, kept)
+			}
+		}
+		if ids != step.want {
+			t.Errorf("step %d: list is %q, want %q", i, ids, step.want)
+		}
+		if fmt.Sprint(before) != was {
+			t.Errorf("step %d: the list that others have has changed", i)
+		}
+	}
+}
+
 // Nothing is shown that is not on disk.
 func TestJournalWriteFails(t *testing.T) {
 	r := newRig(t)

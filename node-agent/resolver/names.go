@@ -23,6 +23,7 @@ type place struct {
 // basis is what a zone was built from.
 type basis struct {
 	network       cluster.Network
+	self          cluster.HostID
 	others, local []cluster.Endpoint // of the store, this host's own left in; of the journal
 }
 
@@ -40,13 +41,13 @@ func (n *Names) next(self cluster.HostID, networks []cluster.Network, s *cluster
 	out := &Names{zones: make(map[string]*Zone, len(networks)), bases: make(map[string]basis, len(networks)), views: map[place]View{}}
 	local := localEndpoints(self, own)
 	for _, network := range networks {
-		b := basis{network, reachable(network, s), local[network.Name]}
+		b := basis{network, self, reachable(network, s), local[network.Name]}
 		out.bases[network.Name] = b
 		if z, ok := n.zones[network.Name]; ok && b.equal(n.bases[network.Name]) {
 			out.zones[network.Name] = z
 			continue
 		}
-		out.zones[network.Name] = b.build(self)
+		out.zones[network.Name] = b.build()
 	}
 	for _, interfaces := range together(own) {
 		out.addViews(interfaces)
@@ -63,10 +64,10 @@ func reachable(n cluster.Network, s *cluster.Snapshot) []cluster.Endpoint {
 	return s.NetworkEndpoints(n.Name)
 }
 
-func (b basis) build(self cluster.HostID) *Zone {
+func (b basis) build() *Zone {
 	endpoints := make([]cluster.Endpoint, 0, len(b.others)+len(b.local))
 	for _, e := range b.others {
-		if e.Host != self {
+		if e.Host != b.self {
 			endpoints = append(endpoints, e)
 		}
 	}
@@ -77,7 +78,28 @@ func (b basis) build(self cluster.HostID) *Zone {
 // store that was restored from a backup gives one to two contents.
 func (b basis) equal(o basis) bool {
 	return b.network.Domain() == o.network.Domain() && b.network.Internal == o.network.Internal && slices.Equal(b.network.Pools, o.network.Pools) &&
-		slices.EqualFunc(b.others, o.others, sameNames) && slices.EqualFunc(b.local, o.local, sameNames)
+		b.self == o.self && sameOthers(b.self, b.others, o.others) && slices.EqualFunc(b.local, o.local, sameNames)
+}
+
+// sameOthers is sameNames for lists, without what is this host's own in them: each
+// container attached here comes back from the store a moment later, when its name has
+// long been known.
+func sameOthers(self cluster.HostID, x, y []cluster.Endpoint) bool {
+	for {
+		for len(x) > 0 && x[0].Host == self {
+			x = x[1:]
+		}
+		for len(y) > 0 && y[0].Host == self {
+			y = y[1:]
+		}
+		if len(x) == 0 || len(y) == 0 {
+			return len(x) == len(y)
+		}
+		if !sameNames(x[0], y[0]) {
+			return false
+		}
+		x, y = x[1:], y[1:]
+	}
 }
 
 // sameNames reports whether two endpoints say the same of names.
@@ -88,23 +110,34 @@ func sameNames(x, y cluster.Endpoint) bool {
 // localEndpoints returns the endpoints of attachments by network.
 func localEndpoints(self cluster.HostID, own []cluster.Attachment) map[string][]cluster.Endpoint {
 	out := map[string][]cluster.Endpoint{}
+	room := make([]netip.Addr, 0, 2*len(own)) // for the addresses of most, in one piece
 	for _, att := range own {
 		for _, i := range att.Interfaces {
 			e := cluster.Endpoint{Network: i.Network, Host: self, ID: att.ID, Name: att.Name, Aliases: i.Aliases}
+			first := len(room)
 			for _, p := range i.Addrs {
-				e.Addrs = append(e.Addrs, p.Addr())
+				room = append(room, p.Addr())
 			}
+			e.Addrs = room[first:len(room):len(room)]
 			out[i.Network] = append(out[i.Network], e)
 		}
 	}
 	return out
 }
 
-// together returns the interfaces of each container. A runtime may attach one
-// container several times, once for each network: its namespace makes it one.
+// together returns the interfaces of each container that has several. A runtime may
+// attach one container several times, once for each network: its namespace makes it
+// one.
 func together(own []cluster.Attachment) map[string][]cluster.Interface {
-	out := make(map[string][]cluster.Interface, len(own))
+	count := make(map[string]int, len(own))
 	for _, att := range own {
+		count[att.NetNS] += len(att.Interfaces)
+	}
+	out := map[string][]cluster.Interface{}
+	for _, att := range own {
+		if count[att.NetNS] < 2 {
+			continue // its network alone: what everybody on it sees
+		}
 		out[att.NetNS] = append(out[att.NetNS], att.Interfaces...)
 	}
 	return out
@@ -112,9 +145,6 @@ func together(own []cluster.Attachment) map[string][]cluster.Interface {
 
 // addViews notes what one container sees from each of its addresses.
 func (n *Names) addViews(interfaces []cluster.Interface) {
-	if len(interfaces) < 2 {
-		return // its network alone: what everybody on it sees
-	}
 	for _, i := range interfaces {
 		first, ok := n.zones[i.Network]
 		if !ok {
