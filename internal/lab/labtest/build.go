@@ -15,26 +15,33 @@ import (
 const binariesEnv = "OVL_BIN_DIR"
 
 // Main builds the binaries, runs m's tests and exits with their code.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Code(m)) }
+
+// Code builds the binaries, runs m's tests and returns their code, for a package
+// that has something to put away itself.
+func Code(m *testing.M) int {
 	dir, remove, err := build(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
+	defer remove()
 	if err := os.Setenv(binariesEnv, dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
-	code := m.Run()
-	remove()
-	os.Exit(code)
+	return m.Run()
 }
+
+// Binary returns the path of one of the binaries.
+func Binary(name string) string { return filepath.Join(os.Getenv(binariesEnv), name) }
 
 // packages are the programs of the tree and what they are called.
 var packages = map[string]string{
 	"ovlctl":         "./ovlctl",
 	"ovl-agent":      "./node-agent/cmd/ovl-agent",
 	"ovl-controller": "./controller/cmd/ovl-controller",
+	"ovl-cni":        "./node-agent/cmd/ovl-cni",
 }
 
 // build builds the binaries and returns where, and what removes them.

@@ -15,6 +15,7 @@ import (
 	"github.com/ovlnet/ovl/internal/reconcile"
 	"github.com/ovlnet/ovl/internal/settings"
 	"github.com/ovlnet/ovl/node-agent/attach"
+	"github.com/ovlnet/ovl/node-agent/conflist"
 )
 
 func newCleanupCommand(o *options) *cobra.Command {
@@ -27,7 +28,10 @@ ovl's is not seen, so not touched. Sysctls stay as they are.
 
 The agent must be stopped. The host's identity, subnets and attachments stay on
 disk: an agent that starts again puts everything back. To forget them too, remove
-the state directory afterwards and "ovlctl host rm" the host.`,
+the state directory afterwards and "ovlctl host rm" the host.
+
+With --cni-conf-dir it first takes away what the agent wrote there, so that container
+runtimes ask ovl no more.`,
 		Example: "  systemctl stop ovl-agent && ovl-agent cleanup",
 		Args:    settings.UsageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,6 +46,11 @@ the state directory afterwards and "ovlctl host rm" the host.`,
 
 // cleanup applies an empty plan and returns how many operations that took.
 func cleanup(ctx context.Context, o *options) (int, error) {
+	if o.cniDir != "" {
+		if err := conflist.Remove(o.cniDir); err != nil {
+			return 0, err
+		}
+	}
 	namespaces, err := attachedNamespaces(o.stateDir)
 	if err != nil {
 		return 0, err

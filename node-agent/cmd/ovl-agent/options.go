@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -15,6 +16,8 @@ import (
 	"github.com/ovlnet/ovl/internal/settings"
 	"github.com/ovlnet/ovl/internal/telemetry"
 	"github.com/ovlnet/ovl/node-agent/agent"
+	"github.com/ovlnet/ovl/node-agent/attach"
+	"github.com/ovlnet/ovl/node-agent/conflist"
 )
 
 // options are what the operator says.
@@ -30,6 +33,8 @@ type options struct {
 	stateDir     string
 	socket       string
 	pidFile      string
+	cniDir       string
+	cniNetwork   string
 	vxlanPort    uint16
 	sessionTTL   time.Duration
 	ownershipTTL time.Duration
@@ -40,7 +45,8 @@ type options struct {
 func (o *options) bind(root *cobra.Command) {
 	p := root.PersistentFlags()
 	p.StringVar(&o.stateDir, "state-dir", "/var/lib/ovl", "directory of the host's identity, leases and attachments")
-	p.StringVar(&o.socket, "socket", "/run/ovl/agent.sock", "unix socket on which ovlctl and the plugins ask the agent")
+	p.StringVar(&o.socket, "socket", attach.Socket, "unix socket on which ovlctl and the plugins ask the agent")
+	p.StringVar(&o.cniDir, "cni-conf-dir", "", "directory where container runtimes look, such as /etc/cni/net.d: the agent writes "+conflist.Name+" there once it is ready; empty: it does not")
 	o.bindRun(root.Flags())
 }
 
@@ -57,6 +63,7 @@ func (o *options) bindRun(f *pflag.FlagSet) {
 	f.StringVar(&o.addr, "underlay-address", "", "address at which other hosts reach this one (default: the interface's first)")
 	f.Uint16Var(&o.vxlanPort, "vxlan-port", 4789, "UDP port of the tunnel; the same on all hosts")
 	f.StringVar(&o.pidFile, "pid-file", "/run/ovl/agent.pid", "where the agent writes its process ID; empty: nowhere")
+	f.StringVar(&o.cniNetwork, "cni-network", "", "network of the containers that --cni-conf-dir configures")
 	f.DurationVar(&o.sessionTTL, "session-ttl", 15*time.Second, "how soon a host that fell silent counts as down")
 	f.DurationVar(&o.ownershipTTL, "ownership-ttl", 24*time.Hour, "how long a host that fell silent keeps its subnets")
 	f.DurationVar(&o.relook, "relook", 30*time.Second, "how often the whole kernel state is read again though nothing happened")
@@ -88,6 +95,14 @@ func (o *options) check() error {
 	}
 	if o.vxlanPort == 0 {
 		return settings.Usage(fmt.Errorf("--vxlan-port: want 1 to 65535"))
+	}
+	if (o.cniDir == "") != (o.cniNetwork == "") {
+		return settings.Usage(errors.New("--cni-conf-dir and --cni-network: want both, as in --cni-conf-dir /etc/cni/net.d --cni-network blue, or none"))
+	}
+	if o.cniNetwork != "" {
+		if err := cluster.CheckName(o.cniNetwork); err != nil {
+			return settings.Usage(fmt.Errorf("--cni-network: %w", err))
+		}
 	}
 	if o.sessionTTL < 2*time.Second || o.ownershipTTL < o.sessionTTL {
 		return settings.Usage(fmt.Errorf("--session-ttl %v, --ownership-ttl %v: want at least 2s, and ownership no shorter than the session", o.sessionTTL, o.ownershipTTL))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/ovlnet/ovl/internal/telemetry"
 	"github.com/ovlnet/ovl/node-agent/agent"
 	"github.com/ovlnet/ovl/node-agent/attach"
+	"github.com/ovlnet/ovl/node-agent/conflist"
 	"github.com/ovlnet/ovl/node-agent/lease"
 	"github.com/ovlnet/ovl/node-agent/resolver"
 )
@@ -172,22 +174,50 @@ func (d *program) rooms() (*running, error) {
 	r.loop = agent.New(agent.Config{
 		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: monitor, Cluster: r.mirror,
 		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(monitor),
-		Problems: func() []cluster.Problem { return append(r.resolver.Problems(), d.in.problems()...) },
+		Problems: func() []cluster.Problem {
+			return slices.Concat(r.resolver.Problems(), d.in.problems(), r.runtimes.Problems())
+		},
 		PassDone: func(took time.Duration) {
 			r.metrics.PassSeconds.Observe(took.Seconds())
 			r.resolver.Sync() // whoever waits for this pass shall find the names in place
 			r.Tidy()
+			r.runtimes.Wake()
 		},
 		Log: d.log,
 	}, d.underlay)
 	r.Attachments = attach.New(attach.Config{
 		Self: d.self.ID, Journal: journal, Loop: r.loop, Subnets: r.keeper, NetNS: checkNS, HostPort: attach.HostPort, TunnelPort: d.o.vxlanPort, Log: d.log,
 	})
+	if r.runtimes, err = d.runtimes(r); err != nil {
+		return nil, err
+	}
 	r.resolver = resolver.New(resolver.Config{
 		Facts: r.facts, Log: d.log,
 		Answered: func(outcome string) { r.metrics.Questions.WithLabelValues(outcome).Inc() },
 	})
 	return r, nil
+}
+
+// runtimes returns what tells container runtimes of the agent, if they are to be
+// told.
+func (d *program) runtimes(r *running) (*conflist.Writer, error) {
+	cfg := conflist.Config{
+		Dir: d.o.cniDir, Network: d.o.cniNetwork, Log: d.log, Changed: func() { r.loop.Wake(nil) },
+		Ready: func() error {
+			if r.loop.Status().Passes == 0 || r.loop.Snapshot().Revision == 0 {
+				return errors.New("nothing is known of the cluster yet")
+			}
+			return r.keeper.MayAttach()
+		},
+		Exists: func(network string) bool {
+			_, ok := r.loop.Snapshot().Network(network)
+			return ok
+		},
+	}
+	if d.o.socket != attach.Socket {
+		cfg.Socket = d.o.socket
+	}
+	return conflist.New(cfg)
 }
 
 // running is the rooms of a running agent. As the loop's Attachments it stands
@@ -201,6 +231,7 @@ type running struct {
 	keeper   *lease.Keeper
 	loop     *agent.Agent
 	resolver *resolver.Resolver
+	runtimes *conflist.Writer
 	renamed  chan struct{} // names have changed; holds at most one token
 }
 
@@ -267,6 +298,7 @@ func (d *program) run(ctx context.Context) error {
 	g.Go(func() error { return r.GiveBack(ctx) })
 	g.Go(func() error { return r.resolver.Run(ctx) })
 	g.Go(func() error { return r.followNames(ctx) })
+	g.Go(func() error { return r.runtimes.Run(ctx) })
 	g.Go(func() error { return r.tell(ctx) })
 	g.Go(func() error {
 		return telemetry.Serve(ctx, telemetry.Config{

@@ -37,7 +37,7 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	name := r.containerName()
 	return p.ask(r, func(ctx context.Context, a agent) error {
 		att, err := a.Attach(ctx, &ovlv1.AttachRequest{
-			Id: attachmentID(args.ContainerID, args.IfName), Name: name, Netns: filepath.Clean(args.Netns), Labels: r.labels(),
+			Id: attachmentID(args.ContainerID, args.IfName), Name: name, Netns: filepath.Clean(args.Netns), Labels: r.labels(), Ports: r.ports(),
 			Interfaces: []*ovlv1.InterfaceRequest{{
 				Network: r.Network, Name: args.IfName, Addresses: addrs, Mac: r.mac(), Aliases: r.RuntimeConfig.Aliases,
 			}},
@@ -58,7 +58,7 @@ func (p plugin) print(r *request, att *ovlv1.Attachment) error {
 			return types.NewError(types.ErrDecodingFailure, "read prevResult: "+err.Error(), "")
 		}
 	}
-	res, err := result(before, att, r.DNS)
+	res, err := result(before, att, r.names())
 	if err != nil {
 		return types.NewError(types.ErrInternal, "read the agent's answer: "+err.Error(), "")
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
 // defaultSocket is the agent's, unless OVL_SOCKET or the configuration says
@@ -28,12 +30,8 @@ type conf struct {
 	Network string `json:"network,omitempty"`
 	Socket  string `json:"socket,omitempty"`
 
-	RuntimeConfig struct {
-		MAC     string   `json:"mac,omitempty"`
-		IPs     []string `json:"ips,omitempty"`
-		Aliases []string `json:"aliases,omitempty"`
-	} `json:"runtimeConfig,omitzero"`
-	Args struct {
+	RuntimeConfig runtimeConfig `json:"runtimeConfig,omitzero"`
+	Args          struct {
 		CNI struct {
 			IPs []string `json:"ips,omitempty"`
 		} `json:"cni,omitzero"`
@@ -42,6 +40,28 @@ type conf struct {
 	// Valid is null or a list if the runtime names the valid attachments, and
 	// absent if it does not.
 	Valid json.RawMessage `json:"cni.dev/valid-attachments,omitempty"`
+}
+
+// runtimeConfig is what the runtime says to the capabilities of the configuration,
+// as CONVENTIONS.md of the specification has them.
+type runtimeConfig struct {
+	MAC          string        `json:"mac,omitempty"`
+	IPs          []string      `json:"ips,omitempty"`
+	Aliases      []string      `json:"aliases,omitempty"`
+	PortMappings []portMapping `json:"portMappings,omitempty"`
+	DNS          struct {
+		Servers  []string `json:"servers,omitempty"`
+		Searches []string `json:"searches,omitempty"`
+		Options  []string `json:"options,omitempty"`
+	} `json:"dns,omitzero"`
+}
+
+// portMapping publishes a port of the container on the host.
+type portMapping struct {
+	HostPort      uint32 `json:"hostPort"`
+	ContainerPort uint32 `json:"containerPort"`
+	Protocol      string `json:"protocol"` // empty: tcp
+	HostIP        string `json:"hostIP,omitempty"`
 }
 
 // cniArgs are the ones of CNI_ARGS that mean something to ovl.
@@ -146,4 +166,31 @@ func (r *request) mac() string {
 		return r.RuntimeConfig.MAC
 	}
 	return string(r.cni.MAC)
+}
+
+// ports returns the ports to publish.
+func (r *request) ports() []*ovlv1.Port {
+	var out []*ovlv1.Port
+	for _, m := range r.RuntimeConfig.PortMappings {
+		out = append(out, &ovlv1.Port{
+			// Kubernetes writes TCP, Podman tcp, and nothing means tcp to both.
+			Protocol: cmp.Or(strings.ToLower(m.Protocol), "tcp"), HostIp: m.HostIP, HostPort: m.HostPort, ContainerPort: m.ContainerPort,
+		})
+	}
+	return out
+}
+
+// names returns what the runtime, or else the configuration, says of name servers.
+func (r *request) names() types.DNS {
+	dns, d := r.DNS, r.RuntimeConfig.DNS
+	if len(d.Servers) > 0 {
+		dns.Nameservers = d.Servers
+	}
+	if len(d.Searches) > 0 {
+		dns.Search = d.Searches
+	}
+	if len(d.Options) > 0 {
+		dns.Options = d.Options
+	}
+	return dns
 }

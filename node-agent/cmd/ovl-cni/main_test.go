@@ -12,6 +12,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
@@ -91,6 +92,27 @@ func TestAddTellsWhoAnswersAboutNames(t *testing.T) {
 	var res types100.Result
 	c.must(t, &res)
 	if !slices.Equal(res.DNS.Nameservers, []string{"10.64.3.1", "fd64::1"}) || !slices.Equal(res.DNS.Search, []string{"blue.ovl.internal"}) {
+		t.Errorf("DNS %+v", res.DNS)
+	}
+}
+
+// What the runtime asks for by the capabilities' names goes to the agent, or into
+// the result.
+func TestAddCapabilities(t *testing.T) {
+	f := startAgent(t)
+	c := f.call("ADD", "0123abcd", "eth0")
+	c.conf = `{"cniVersion":"1.1.0","name":"blue","type":"ovl","dns":{"nameservers":["192.0.2.1"],"domain":"example.org"},"runtimeConfig":{
+		"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"TCP"},{"hostPort":53,"containerPort":53,"protocol":"udp","hostIP":"::"},{"hostPort":9,"containerPort":9}],
+		"dns":{"servers":["192.0.2.53"],"searches":["a.example"],"options":["ndots:5"]}}}`
+	var res types100.Result
+	c.must(t, &res)
+	want := []*ovlv1.Port{
+		{Protocol: "tcp", HostPort: 8080, ContainerPort: 80}, {Protocol: "udp", HostPort: 53, ContainerPort: 53, HostIp: "::"}, {Protocol: "tcp", HostPort: 9, ContainerPort: 9},
+	}
+	if got := f.requests[0].GetPorts(); !slices.EqualFunc(got, want, func(a, b *ovlv1.Port) bool { return proto.Equal(a, b) }) {
+		t.Errorf("ports %v, want %v", got, want)
+	}
+	if d := res.DNS; !slices.Equal(d.Nameservers, []string{"192.0.2.53"}) || d.Domain != "example.org" || !slices.Equal(d.Search, []string{"a.example"}) || !slices.Equal(d.Options, []string{"ndots:5"}) {
 		t.Errorf("DNS %+v", res.DNS)
 	}
 }
