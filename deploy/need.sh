@@ -2,7 +2,7 @@
 # Checks that this machine has what ovl's lab and tests call, and names the
 # packages of what it lacks. As root, where there is apt-get, it installs them.
 #
-#   deploy/need.sh lab|test|bench
+#   deploy/need.sh lab|test|bench|docker
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -30,11 +30,22 @@ nc          netcat-openbsd      netcat
 
 bench="$test"
 
+# An engine for each host of a lab: see test/docker.
+docker="$test"'
+dockerd         docker.io           moby-engine
+docker          docker.io           docker-cli
+containerd      containerd          containerd
+runc            runc                runc
+busybox         busybox-static      busybox
+docker-compose  docker-compose      docker-compose
+'
+
 case ${1-} in
 bench) table=$bench ;;
+docker) table=$docker ;;
 lab) table=$lab ;;
 test) table=$test ;;
-*) echo "usage: $0 lab|test|bench" >&2 && exit 2 ;;
+*) echo "usage: $0 lab|test|bench|docker" >&2 && exit 2 ;;
 esac
 
 commands='' debian='' fedora=''
@@ -50,6 +61,15 @@ if [ -n "$commands" ]; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 		echo "installing$debian" >&2
 		log=$(mktemp)
+		# The services of these packages are not wanted on this machine: the tests
+		# start what they need in namespaces of their own. Debian asks policy-rc.d
+		# whether a service may start; 101 says no (/usr/share/doc/init-system-helpers).
+		policy=/usr/sbin/policy-rc.d
+		if [ "$1" = docker ] && [ ! -e "$policy" ]; then
+			printf '#!/bin/sh\nexit 101\n' >"$policy"
+			chmod 755 "$policy"
+			trap 'rm -f "$policy"' EXIT
+		fi
 		# shellcheck disable=SC2086 # a list of packages
 		if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $debian; } >"$log" 2>&1; then
 			tail -n 20 "$log" >&2
