@@ -16,7 +16,35 @@ type Attachment struct {
 	Ports      []Port // published on the host, sorted; at most [MaxPorts]
 	Labels     map[string]string
 	Created    time.Time
+	// Stage says who has the interfaces in hand; Sandbox is where a container engine
+	// takes them, once it has said so.
+	Stage   Stage
+	Sandbox string
+	// Onward: its default route is somebody else's, such as a second network's of its
+	// engine.
+	Onward bool
 }
+
+// Stage is how far an interface has come on its way into a container. An agent makes
+// those that it is asked for right where they belong. A container engine of Docker's kind
+// insists on moving them itself, into a namespace that may not exist yet, and back.
+type Stage uint8
+
+// The stages. While the engine has an interface in hand, nothing of it is wanted or
+// unwanted: whatever the agent did would come between.
+const (
+	Placed     Stage = iota // in the container's namespace; no engine has a part in it
+	Offered                 // both ends are on the host; NetNS is empty
+	HandedOver              // the engine may be moving it into Sandbox
+	Adopted                 // the engine has moved it, and NetNS is Sandbox: like Placed
+	TakenBack               // the engine may be moving it back to the host
+)
+
+// Lent reports whether the container engine has the interfaces in hand.
+func (s Stage) Lent() bool { return s == HandedOver || s == TakenBack }
+
+// Valid reports whether s is a stage.
+func (s Stage) Valid() bool { return s <= TakenBack }
 
 // Interface is one interface of an attachment, on one network.
 type Interface struct {

@@ -48,6 +48,10 @@ func FamilyOf(a netip.Addr) Family {
 // registered number; rt_protos.d names it "ovl".
 const RouteProtocol = 79
 
+// SpareMetric is the metric of a [Route] that stands behind another's: above what
+// engines, operators and the kernel give theirs.
+const SpareMetric = 7900
+
 // The prefixes by which a link's name is ours; see also [AliasPrefix].
 const (
 	BridgePrefix = "ovb"
@@ -55,9 +59,10 @@ const (
 	VethPrefix   = "ove"
 	ShimPrefix   = "ovm" // the host's own place on the segment of a macvlan network
 	VLANPrefix   = "ovv"
+	OfferPrefix  = "ovp" // a container's end of a veth that waits on the host for its engine
 )
 
-var linkPrefixes = [...]string{BridgePrefix, VXLANPrefix, VethPrefix, ShimPrefix, VLANPrefix}
+var linkPrefixes = [...]string{BridgePrefix, VXLANPrefix, VethPrefix, ShimPrefix, VLANPrefix, OfferPrefix}
 
 // AliasPrefix begins the alias (IFLA_IFALIAS) of every link of ours. A link on
 // the host is ours only if both its name and its alias say so; in a container's
@@ -128,7 +133,7 @@ type Link struct {
 	Up     bool        // IFF_UP, administratively
 	Alias  string
 	Master string // name of the bridge that this is a port of
-	Peer   string // container's end of a veth: name of the host's end
+	Peer   string // container's end of a veth, wherever it is: name of the host's end
 	// Hairpin: as a port of a bridge it may send a frame back to where it came
 	// from (IFLA_BRPORT_MODE). Never set without a Master.
 	Hairpin bool
@@ -273,6 +278,9 @@ type Route struct {
 	// Unreachable: whoever sends there is told so (RTN_UNREACHABLE). Such a route
 	// has nothing but its destination.
 	Unreachable bool
+	// Spare: it has [SpareMetric], so that it counts only while nobody else's leads
+	// there. A container engine makes its own routes, and minds others in their place.
+	Spare bool
 }
 
 func (k LinkKey) Table() Table   { return TableLink }
@@ -401,6 +409,9 @@ func (r Route) String() string {
 	}
 	if r.Src.IsValid() {
 		fmt.Fprintf(&b, " src %s", r.Src)
+	}
+	if r.Spare {
+		fmt.Fprintf(&b, " metric %d", SpareMetric)
 	}
 	return b.String()
 }

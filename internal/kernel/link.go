@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -85,7 +86,7 @@ func (l *Linux) linkRow(s *space, i *linkInfo, all map[int32]*linkInfo) (datapla
 	var err error
 	switch r.Kind {
 	case dataplane.Veth:
-		r.Peer, err = l.peerName(s, i)
+		r.Peer, err = l.peerName(s, i, all)
 	case dataplane.Macvlan, dataplane.VLAN:
 		r.Parent, err = l.parentName(s, i, all)
 	case dataplane.Bridge, dataplane.VXLAN:
@@ -94,12 +95,19 @@ func (l *Linux) linkRow(s *space, i *linkInfo, all map[int32]*linkInfo) (datapla
 }
 
 // peerName returns the name of the host's end of a container's veth; empty if
-// the other end is elsewhere or gone.
-func (l *Linux) peerName(s *space, i *linkInfo) (string, error) {
-	if s == l.host || i.peerNS < 0 {
+// the other end is elsewhere or gone. On the host only a container's end that waits
+// there names its peer.
+func (l *Linux) peerName(s *space, i *linkInfo, all map[int32]*linkInfo) (string, error) {
+	switch {
+	case s != l.host && i.peerNS >= 0:
+		return l.onHost(s, i)
+	case s != l.host || i.peerNS >= 0 || !strings.HasPrefix(i.name, dataplane.OfferPrefix):
 		return "", nil
 	}
-	return l.onHost(s, i)
+	if p, ok := all[i.peer]; ok {
+		return p.name, nil
+	}
+	return l.hostName(i.peer)
 }
 
 // parentName returns the name of the link that a macvlan or VLAN is on; empty if
@@ -264,7 +272,7 @@ func (l *Linux) mayTake(s *space, have *linkInfo, r dataplane.Link) (bool, error
 		parent, err := l.parentName(s, have, nil)
 		return parent != "" && parent == r.Parent && have.mac == r.MAC, err
 	}
-	peer, err := l.peerName(s, have)
+	peer, err := l.peerName(s, have, nil)
 	return peer != "" && peer == r.Peer && dataplane.OwnsName(peer), err
 }
 

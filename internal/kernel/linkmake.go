@@ -18,7 +18,7 @@ func (l *Linux) makeLink(s *space, r dataplane.Link) error {
 		return s.makeBridge(r)
 	case r.Kind == dataplane.VXLAN:
 		return s.makeVXLAN(r)
-	case r.Kind == dataplane.Veth && r.Peer != "" && s != l.host:
+	case r.Kind == dataplane.Veth && r.Peer != "":
 		return l.makeVeth(s, r)
 	case r.Kind == dataplane.Veth:
 		return unix.ENODEV // the container's end makes the pair
@@ -65,7 +65,7 @@ func (s *space) makeVXLAN(r dataplane.Link) error {
 }
 
 // makeVeth makes both ends of a pair at once, the container's right in its
-// namespace, so that it is never seen on the host. A host's end of that name
+// namespace, so that it is never seen on the host where it does not belong there. A host's end of that name
 // that has another partner is cleared away first.
 func (l *Linux) makeVeth(s *space, r dataplane.Link) error {
 	old, err := l.host.linkByName(r.Peer)

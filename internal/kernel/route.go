@@ -78,9 +78,17 @@ func defaultMetric(dst netip.Prefix) uint32 {
 	return 1024
 }
 
+// metricOf returns the metric with which r is in the kernel.
+func metricOf(r dataplane.Route) uint32 {
+	if r.Spare {
+		return dataplane.SpareMetric
+	}
+	return defaultMetric(r.Dst)
+}
+
 // simple reports whether a row has room for all that r says.
 func (r routeInfo) simple() bool {
-	return !r.multi && (r.kind == unix.RTN_UNICAST || r.kind == unix.RTN_UNREACHABLE) && r.metric == defaultMetric(r.dst)
+	return !r.multi && (r.kind == unix.RTN_UNICAST || r.kind == unix.RTN_UNREACHABLE) && (r.metric == defaultMetric(r.dst) || r.metric == dataplane.SpareMetric)
 }
 
 // readRoutes reads the routes of the main table, of both families at once.
@@ -109,7 +117,7 @@ func (o *observation) readRoutes(facts *factsMaker) error {
 // next hops, another metric, a second one to the same destination) is reported
 // without a link, so that it differs from whatever is wanted.
 func (o *observation) addRoute(r routeInfo) {
-	row := dataplane.Route{RouteKey: dataplane.RouteKey{NS: o.space.ns, Dst: r.dst}, Via: r.via, OnLink: r.onlink, Src: r.src}
+	row := dataplane.Route{RouteKey: dataplane.RouteKey{NS: o.space.ns, Dst: r.dst}, Via: r.via, OnLink: r.onlink, Src: r.src, Spare: r.metric == dataplane.SpareMetric}
 	_, double := o.state.Routes[row.RouteKey]
 	l, ok := o.links[r.link]
 	switch {
@@ -182,33 +190,33 @@ func (s *space) replaceable(r dataplane.Route) bool {
 	if s.ns == dataplane.Host {
 		find = s.hostRoute
 	}
-	have, ok := find(r.Dst)
-	return ok && have.dst == r.Dst && have.protocol == dataplane.RouteProtocol && have.table == unix.RT_TABLE_MAIN &&
+	have, ok := find(r)
+	return ok && have.metric == metricOf(r) && have.dst == r.Dst && have.protocol == dataplane.RouteProtocol && have.table == unix.RT_TABLE_MAIN &&
 		have.simple() && have.kind == unix.RTN_UNICAST && (r.Dst.Addr().Is4() || have.via.IsValid() == r.Via.IsValid())
 }
 
 // hostRoute returns the route that the kernel finds for dst, without reading
 // the thousands that a host may have. Another one beside it, if any, was there
 // when the table was last read.
-func (s *space) hostRoute(dst netip.Prefix) (have routeInfo, ok bool) {
-	a := dst.Addr()
+func (s *space) hostRoute(r dataplane.Route) (have routeInfo, ok bool) {
+	a := r.Dst.Addr()
 	m := ask(unix.RTM_GETROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyOf(a), Dst_len: uint8(a.BitLen()), Flags: unix.RTM_F_FIB_MATCH}})
 	add(m, unix.RTA_DST, a.AsSlice())
 	err := s.conn.do(m, func(body []byte) { have, ok = decodeRoute(body) })
 	return have, ok && err == nil
 }
 
-// containerRoute returns the only route to dst of the metric that ours have. It
+// containerRoute returns the only route to r's destination of the metric that r has. It
 // reads them all: a container has few, and the kernel cannot be asked for the
 // one of a default route, as it takes 0.0.0.0 for this host
 // (ip_route_output_key_hash_rcu in net/ipv4/route.c).
-func (s *space) containerRoute(dst netip.Prefix) (have routeInfo, ok bool) {
+func (s *space) containerRoute(r dataplane.Route) (have routeInfo, ok bool) {
 	n := 0
-	m := dump(unix.RTM_GETROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyOf(dst.Addr())}})
+	m := dump(unix.RTM_GETROUTE, &nl.RtMsg{RtMsg: unix.RtMsg{Family: familyOf(r.Dst.Addr())}})
 	err := s.conn.do(m, func(body []byte) {
-		r, valid := decodeRoute(body)
-		if valid && r.dst == dst && r.table == unix.RT_TABLE_MAIN && r.metric == defaultMetric(dst) {
-			have = r
+		found, valid := decodeRoute(body)
+		if valid && found.dst == r.Dst && found.table == unix.RT_TABLE_MAIN && found.metric == metricOf(r) {
+			have = found
 			n++
 		}
 	})
@@ -251,6 +259,9 @@ func newRoute(mode int, r dataplane.Route, index int32) *nl.NetlinkRequest {
 	}
 	m := routeMessage(unix.RTM_NEWROUTE, mode, h, r.Dst)
 	add(m, unix.RTA_OIF, nl.Uint32Attr(uint32(index)))
+	if r.Spare {
+		add(m, unix.RTA_PRIORITY, nl.Uint32Attr(dataplane.SpareMetric))
+	}
 	if r.Via.IsValid() {
 		add(m, unix.RTA_GATEWAY, r.Via.AsSlice())
 	}

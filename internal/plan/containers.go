@@ -73,13 +73,16 @@ func (p *planner) misfit(n network, known bool, itf cluster.Interface) string {
 
 // veth emits both ends of an interface.
 func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface) {
-	host := HostLink(att.ID, itf.Name)
+	host := HostEnd(att, itf)
 	p.sources(host, itf)
+	if att.Stage.Lent() {
+		return // the engine has it in hand
+	}
 	alias := Alias(n.Name, att.ID)
 	p.add(
 		dataplane.Link{
 			LinkKey: dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: itf.Name}, Kind: dataplane.Veth,
-			MAC: itf.MAC, MTU: n.mtu, Up: true, Alias: alias, Peer: host,
+			MAC: itf.MAC, MTU: n.mtu, Up: att.Stage != cluster.Offered, Alias: alias, Peer: host,
 		},
 		dataplane.Link{
 			LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth,
@@ -96,8 +99,15 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 // route to its subnet, and the way onwards. The default route of each family
 // goes through the first interface that has that family and is not internal;
 // the other interfaces get a route to the rest of their network.
+//
+// An engine makes these routes itself, and takes it ill if there are any in their
+// place. So ours stand behind its own, and count where it does not know that its own
+// have gone.
 func (p *planner) addresses(n network, att cluster.Attachment, itf cluster.Interface) {
-	ns := dataplane.NS(att.NetNS)
+	if att.Stage != cluster.Placed && att.Stage != cluster.Adopted {
+		return
+	}
+	ns, spare := dataplane.NS(att.NetNS), att.Stage == cluster.Adopted
 	for _, a := range itf.Addrs {
 		around, gw := a.Masked(), ipam.Gateway(itf.SubnetFor(a))
 		if a.IsSingleIP() { // nothing is around it but the way onwards
@@ -105,15 +115,17 @@ func (p *planner) addresses(n network, att cluster.Attachment, itf cluster.Inter
 		}
 		p.add(
 			dataplane.Addr{AddrKey: dataplane.AddrKey{NS: ns, Link: itf.Name, Prefix: a}},
-			dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: around}, Link: itf.Name, Src: a.Addr()},
+			dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: around}, Link: itf.Name, Src: a.Addr(), Spare: spare},
 		)
 		def := dataplane.RouteKey{NS: ns, Dst: netip.PrefixFrom(zeroOf(gw), 0)}
-		if _, taken := p.state.Routes[def]; !taken && !n.Internal {
-			p.add(dataplane.Route{RouteKey: def, Link: itf.Name, Via: gw})
-			continue
+		if _, taken := p.state.Routes[def]; !taken && !n.Internal && !att.Onward {
+			p.add(dataplane.Route{RouteKey: def, Link: itf.Name, Via: gw, Spare: spare})
+			if !spare {
+				continue
+			}
 		}
 		if pool, _ := n.Pool(a.Masked()); pool.Prefix != around {
-			p.add(dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: pool.Prefix}, Link: itf.Name, Via: gw})
+			p.add(dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: pool.Prefix}, Link: itf.Name, Via: gw, Spare: spare})
 		}
 	}
 }

@@ -80,13 +80,32 @@ func HostLink(id, ifname string) string {
 	return dataplane.VethPrefix + hex.EncodeToString(sum[:6])
 }
 
+// HostEnd returns the name of the host's end of an interface. Where an engine chooses
+// the interface's name, it does not depend on that.
+func HostEnd(a cluster.Attachment, i cluster.Interface) string {
+	if a.Stage == cluster.Placed {
+		return HostLink(a.ID, i.Name)
+	}
+	return HostLink(a.ID, "")
+}
+
+// OfferName returns the name that the container's end of an attachment's veth has on the
+// host, while it waits for its engine or has come back from it.
+func OfferName(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return dataplane.OfferPrefix + hex.EncodeToString(sum[:6])
+}
+
 // Concerns returns a predicate that is true of the rows that belong to one
 // attachment alone: both ends of its veths, what they may send as, and all within its namespace; and of
 // those without which its published ports lead nowhere.
 func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 	links := map[string]bool{}
 	for _, i := range a.Interfaces {
-		links[HostLink(a.ID, i.Name)] = true
+		links[HostEnd(a, i)] = true
+		if a.Stage == cluster.Offered {
+			links[i.Name] = true
+		}
 	}
 	chains := map[string]bool{}
 	for _, p := range a.Ports {
@@ -105,6 +124,6 @@ func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 		case dataplane.JumpKey:
 			return chains[k.To] && k.FirewallOf == "nat"
 		}
-		return string(r.Key().Namespace()) == a.NetNS
+		return a.NetNS != "" && string(r.Key().Namespace()) == a.NetNS
 	}
 }

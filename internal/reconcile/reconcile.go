@@ -37,12 +37,14 @@ var errBlocked = errors.New("waits for")
 // between passes only what it must to be patient: failures and undoings.
 // It is not safe for concurrent use.
 type Reconciler struct {
-	kernel Kernel
-	have   dataplane.State
-	facts  dataplane.Facts
-	before dataplane.State // what was wanted in the pass before
-	owed   dataplane.Scope // written, believed, not yet read again
-	rows   map[dataplane.Key]*history
+	kernel  Kernel
+	have    dataplane.State
+	facts   dataplane.Facts
+	before  dataplane.State // what was wanted in the pass before
+	owed    dataplane.Scope // written, believed, not yet read again
+	lending map[string]bool // aliases of links that somebody else has in hand
+	lent    dataplane.State // what is there of those, and so not in have
+	rows    map[dataplane.Key]*history
 }
 
 // history is what is remembered of a row that is not simply done, or that had
@@ -69,7 +71,9 @@ func (r *Reconciler) Observe(ctx context.Context, scope dataplane.Scope) (datapl
 		if err != nil {
 			return dataplane.Facts{}, err
 		}
+		r.takeBack()
 		r.have.Replace(scope, state)
+		r.withhold()
 		r.pay(scope)
 		if facts.Host == nil {
 			facts.Host = r.facts.Host

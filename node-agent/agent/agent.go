@@ -43,6 +43,9 @@ type Attachments interface {
 	List() []cluster.Attachment
 	// Vanished is told which namespaces no longer exist.
 	Vanished(gone []dataplane.NS)
+	// Lent is told what is seen of what a container engine has in hand, and reports
+	// whether the attachments have changed by that.
+	Lent(seen dataplane.State) (changed bool)
 }
 
 // Monitor wakes the loop when the kernel changes.

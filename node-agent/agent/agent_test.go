@@ -68,6 +68,8 @@ func (a *attachments) List() []cluster.Attachment {
 	return slices.Clone(a.list)
 }
 
+func (a *attachments) Lent(dataplane.State) bool { return false }
+
 func (a *attachments) Vanished(gone []dataplane.NS) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -25,7 +25,11 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 
 	known := a.known(scope, atts)
 	a.rec.Waive(without(scope, known))
+	a.rec.Lend(lentAliases(atts))
 	facts, err := a.rec.Observe(ctx, known)
+	if err == nil {
+		err = a.lookAfterLent(ctx, atts)
+	}
 	if err != nil {
 		rep := reconcile.Report{Started: time.Now(), Err: err}
 		a.publish(ctx, nil, plan.Result{}, rep)
@@ -34,6 +38,11 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 	if len(facts.Gone) > 0 {
 		a.cfg.Attachments.Vanished(facts.Gone)
 		atts = a.cfg.Attachments.List()
+	}
+	if a.cfg.Attachments.Lent(a.rec.Lent()) {
+		atts = a.cfg.Attachments.List()
+		a.rec.Lend(lentAliases(atts))
+		a.watch(atts)
 	}
 	a.lookAround(facts.Host)
 
@@ -111,15 +120,7 @@ func (a *Agent) follow(ctx context.Context, held []lease.Held, atts []cluster.At
 		}
 		a.prefixes = prefixes
 	}
-	var namespaces []dataplane.NS
-	for _, att := range atts {
-		namespaces = append(namespaces, dataplane.NS(att.NetNS))
-	}
-	slices.Sort(namespaces)
-	if namespaces = slices.Compact(namespaces); !slices.Equal(namespaces, a.watched) {
-		a.watched = namespaces
-		a.cfg.Monitor.Watch(namespaces)
-	}
+	a.watch(atts)
 	snapshot, _ := a.cfg.Cluster.Snapshot()
 	if parents := parentsOf(snapshot, held); !slices.Equal(parents, a.parents) {
 		a.parents = parents
@@ -127,6 +128,24 @@ func (a *Agent) follow(ctx context.Context, held []lease.Held, atts []cluster.At
 		return true
 	}
 	return false
+}
+
+// watch has the kernel's events in the namespaces of those attachments told.
+func (a *Agent) watch(atts []cluster.Attachment) {
+	var namespaces []dataplane.NS
+	for _, att := range atts {
+		switch {
+		case att.NetNS != "":
+			namespaces = append(namespaces, dataplane.NS(att.NetNS))
+		case att.Sandbox != "":
+			namespaces = append(namespaces, dataplane.NS(att.Sandbox))
+		}
+	}
+	slices.Sort(namespaces)
+	if namespaces = slices.Compact(namespaces); !slices.Equal(namespaces, a.watched) {
+		a.watched = namespaces
+		a.cfg.Monitor.Watch(namespaces)
+	}
 }
 
 // parentsOf returns the links on which networks of this host are, or would be.

@@ -47,6 +47,10 @@ type Attachments struct {
 
 	mu    sync.Mutex
 	index *index
+	// reserved are the addresses that are kept for endpoints to come, to the IDs of
+	// their claims.
+	reserved    map[netAddr]reservation
+	lastReserve uint64
 
 	publishing  sync.Mutex // the last list published is the newest
 	unpublished atomic.Bool
@@ -59,7 +63,7 @@ func New(cfg Config) *Attachments {
 	if cfg.Limit == 0 {
 		cfg.Limit = 30 * time.Second
 	}
-	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List()), tidy: make(chan struct{}, 1)}
+	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List()), reserved: map[netAddr]reservation{}, tidy: make(chan struct{}, 1)}
 	a.publish()
 	return a
 }
@@ -135,8 +139,10 @@ func (a *Attachments) again(ctx context.Context, old cluster.Attachment, r Reque
 // admit checks what a request depends on beyond itself, and returns the
 // networks that it names.
 func (a *Attachments) admit(ctx context.Context, r Request) (map[string]cluster.Network, error) {
-	if err := a.cfg.NetNS(r.NetNS); err != nil {
-		return nil, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
+	if r.stage == cluster.Placed {
+		if err := a.cfg.NetNS(r.NetNS); err != nil {
+			return nil, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
+		}
 	}
 	if name, draining := a.draining(); draining {
 		return nil, refuse(codes.FailedPrecondition, "%s: host %s is draining: use another host, or `ovlctl host drain --undo %[2]s`", r.verb(), name)
@@ -183,6 +189,8 @@ func drivers(r Request, networks map[string]cluster.Network) error {
 	for _, w := range r.Interfaces {
 		if n := networks[w.Network]; !plan.Knows(n.Driver) {
 			return refuse(codes.FailedPrecondition, "%s: this agent does not know the driver %q of network %s: upgrade ovl-agent", r.verb(), n.Driver, n.Name)
+		} else if n.Driver == cluster.DriverMacvlan && r.stage != cluster.Placed {
+			return refuse(codes.FailedPrecondition, "%s: network %s is of the driver macvlan, which container engines cannot join through ovl: use the engine's own macvlan driver with an --ip-range of its own", r.verb(), n.Name)
 		}
 	}
 	return nil
@@ -215,10 +223,12 @@ func (a *Attachments) tryClaim(r Request, networks map[string]cluster.Network) (
 	defer a.mu.Unlock()
 	// Under the lock, so that a subnet given back meanwhile is not in it.
 	held := a.cfg.Subnets.Held()
+	kept := a.setAside(r)
 	att, short, err := choose(r, supply{networks, held, a.cfg.Loop.Snapshot().Hosts, a.index}, time.Now().UTC())
 	if err == nil && short == nil {
 		a.index.add(att)
 	}
+	a.putBack(kept, err == nil && short == nil)
 	return att, short, err
 }
 
@@ -287,6 +297,9 @@ func (a *Attachments) settle(ctx context.Context, verb string, att cluster.Attac
 // planned returns an error if the plan has no place for an interface: then no
 // row of it could fail, and none is there.
 func planned(verb string, att cluster.Attachment, p plan.Result) error {
+	if att.Stage.Lent() {
+		return nil // nothing of it is wanted just now
+	}
 	for _, i := range att.Interfaces {
 		if _, ok := p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}]; ok {
 			continue
@@ -305,6 +318,9 @@ func planned(verb string, att cluster.Attachment, p plan.Result) error {
 // nothing is known yet. The host's links are known, as far as they are ours, and
 // they are a thousand among a thousand containers.
 func scopeOf(att cluster.Attachment) dataplane.Scope {
+	if att.NetNS == "" && att.Stage != cluster.Placed {
+		return nil // on the host, of which is known what is ours
+	}
 	return dataplane.Scope{dataplane.NS(att.NetNS): dataplane.NSTables}
 }
 

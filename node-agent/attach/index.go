@@ -135,7 +135,7 @@ func (x *index) conflict(r Request) string {
 	for id, a := range x.claims {
 		// A container may have several attachments, such as one for each
 		// network that a CNI runtime adds it to; they bear one name.
-		if a.Name == r.Name && a.NetNS != r.NetNS {
+		if a.Name == r.Name && whereabouts(a) != whereabouts(cluster.Attachment{ID: r.ID, NetNS: r.NetNS, Sandbox: r.sandbox}) {
 			return fmt.Sprintf("the name %s is in use on this host by container %s: choose another, or remove that one", r.Name, x.who(id))
 		}
 	}
@@ -153,6 +153,18 @@ func (x *index) conflict(r Request) string {
 		}
 	}
 	return x.portConflict(r.Ports)
+}
+
+// whereabouts tells which container an attachment is of: its namespace, or that for which
+// it is meant; before that is known it is one of its own.
+func whereabouts(a cluster.Attachment) string {
+	if a.NetNS != "" {
+		return a.NetNS
+	}
+	if a.Sandbox != "" {
+		return a.Sandbox
+	}
+	return a.ID
 }
 
 // who names an attachment for people.

@@ -26,6 +26,9 @@ type record struct {
 	Ports      []recordPort      `json:"ports,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Created    time.Time         `json:"created"`
+	Stage      cluster.Stage     `json:"stage,omitempty"`
+	Sandbox    string            `json:"sandbox,omitempty"`
+	Onward     bool              `json:"onward,omitempty"`
 }
 
 type recordInterface struct {
@@ -47,7 +50,7 @@ type recordPort struct {
 }
 
 func encode(a cluster.Attachment) ([]byte, error) {
-	r := record{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Labels: a.Labels, Created: a.Created}
+	r := record{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Labels: a.Labels, Created: a.Created, Stage: a.Stage, Sandbox: a.Sandbox, Onward: a.Onward}
 	for _, i := range a.Interfaces {
 		r.Interfaces = append(r.Interfaces, recordInterface(i))
 	}
@@ -73,7 +76,7 @@ func decode(key string, raw []byte) (cluster.Attachment, error) {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return zero, fmt.Errorf("decode attachment %s: %w", quote(key), err)
 	}
-	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Hostname: r.Hostname, Labels: r.Labels, Created: r.Created}
+	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Hostname: r.Hostname, Labels: r.Labels, Created: r.Created, Stage: r.Stage, Sandbox: r.Sandbox, Onward: r.Onward}
 	for _, i := range r.Interfaces {
 		a.Interfaces = append(a.Interfaces, cluster.Interface(i))
 	}
@@ -92,7 +95,7 @@ func decode(key string, raw []byte) (cluster.Attachment, error) {
 // checkStored holds a stored attachment to the rules of a request, and to those
 // of what was chosen for it.
 func checkStored(a cluster.Attachment) error {
-	r := Request{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Ports: a.Ports, Labels: a.Labels}
+	r := Request{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Ports: a.Ports, Labels: a.Labels, stage: a.Stage, sandbox: a.Sandbox}
 	for _, i := range a.Interfaces {
 		r.Interfaces = append(r.Interfaces, Want{Network: i.Network, Name: i.Name, MAC: i.MAC, Aliases: i.Aliases})
 	}

@@ -30,6 +30,9 @@ type Request struct {
 	Ports                     []cluster.Port // sorted
 	Labels                    map[string]string
 	doing                     string // "" = attaching
+	stage                     cluster.Stage
+	reserving                 bool   // an address, for an endpoint to come
+	sandbox                   string // that an engine has named
 }
 
 // verb says what is being done, for errors.
@@ -139,9 +142,7 @@ func (r Request) check() violations {
 	if err := cluster.CheckName(r.Name); err != nil {
 		bad.add("name", "%v", err)
 	}
-	if why := checkPath(r.NetNS); why != "" {
-		bad.add("netns", "%s", why)
-	}
+	r.checkPlace(&bad)
 	if why := checkHostname(r.Hostname); why != "" {
 		bad.add("hostname", "%s", why)
 	}
@@ -265,7 +266,7 @@ func only(s, more string) bool {
 
 // asks reports whether the attachment is what r asks for.
 func (r Request) asks(a cluster.Attachment) bool {
-	if r.ID != a.ID || r.Name != a.Name || r.NetNS != a.NetNS || r.Hostname != a.Hostname ||
+	if r.ID != a.ID || r.stage != a.Stage || r.Name != a.Name || r.NetNS != a.NetNS || r.Hostname != a.Hostname ||
 		!maps.Equal(r.Labels, a.Labels) || !slices.Equal(r.Ports, a.Ports) || len(r.Interfaces) != len(a.Interfaces) {
 		return false
 	}

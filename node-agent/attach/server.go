@@ -37,11 +37,26 @@ const (
 	farewell = 5 * time.Second
 )
 
-// Listen listens at path. A socket that another process answers at is refused;
-// one that nobody answers at is left from a crash and replaced.
+// Listen listens at path, for root and the socket's group. A socket that another process
+// answers at is refused; one that nobody answers at is left from a crash and replaced.
 func Listen(path string) (net.Listener, error) {
+	return listen(path, func(tmp string) error {
+		if err := share(tmp); err != nil {
+			return err
+		}
+		return os.Chmod(tmp, socketMode)
+	})
+}
+
+// ListenAlone is Listen for root alone.
+func ListenAlone(path string) (net.Listener, error) {
+	return listen(path, func(tmp string) error { return os.Chmod(tmp, 0o600) })
+}
+
+// listen listens at path, once admit has said who may connect.
+func listen(path string, admit func(tmp string) error) (net.Listener, error) {
 	if len(path) > maxSocket {
-		return nil, fmt.Errorf("listen at %s: %d bytes, and clients reach at most %d: name another with --socket", path, len(path), maxSocket)
+		return nil, fmt.Errorf("listen at %s: %d bytes, and clients reach at most %d: name another place", path, len(path), maxSocket)
 	}
 	if err := vacate(path); err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
@@ -58,7 +73,7 @@ func Listen(path string) (net.Listener, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	s := &socket{UnixListener: l, path: path}
-	if err := s.place(tmp); err != nil {
+	if err := s.place(tmp, admit); err != nil {
 		_ = l.Close()
 		_ = os.Remove(tmp)
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
@@ -79,13 +94,13 @@ func vacate(path string) error {
 		return err
 	}
 	if st.Mode().Type() != os.ModeSocket {
-		return errors.New("something that is not a socket is there: remove it, or name another with --socket")
+		return errors.New("something that is not a socket is there: remove it, or name another place")
 	}
 	conn, err := (&net.Dialer{Timeout: probe}).DialContext(context.Background(), "unix", path)
 	switch {
 	case err == nil:
 		_ = conn.Close()
-		return errors.New("another agent answers there: stop it, or name another with --socket")
+		return errors.New("another agent answers there: stop it, or name another place")
 	case errors.Is(err, unix.ECONNREFUSED):
 		return os.Remove(path)
 	case errors.Is(err, os.ErrNotExist):
@@ -103,11 +118,8 @@ type socket struct {
 	remove sync.Once
 }
 
-func (s *socket) place(tmp string) error {
-	if err := share(tmp); err != nil {
-		return err
-	}
-	if err := os.Chmod(tmp, socketMode); err != nil {
+func (s *socket) place(tmp string, admit func(string) error) error {
+	if err := admit(tmp); err != nil {
 		return err
 	}
 	if err := unix.Stat(tmp, &s.made); err != nil {

@@ -105,7 +105,7 @@ func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachme
 	snapshot := s.attachments.cfg.Loop.Snapshot()
 	return wire.Attachment(att, func(i cluster.Interface) wire.InterfaceDetail {
 		link := p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}]
-		d := wire.InterfaceDetail{HostLink: plan.HostLink(att.ID, i.Name), MTU: link.MTU}
+		d := wire.InterfaceDetail{HostLink: plan.HostEnd(att, i), MTU: link.MTU}
 		n, ok := snapshot.Network(i.Network)
 		if ok {
 			d.Domain = n.Domain()

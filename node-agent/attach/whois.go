@@ -51,7 +51,7 @@ func (k Known) byName(query string) []*ovlv1.WhoisMatch {
 	var out []*ovlv1.WhoisMatch
 	for _, att := range k.Attachments {
 		for _, i := range att.Interfaces {
-			if att.ID == query || att.Name == query || plan.HostLink(att.ID, i.Name) == query {
+			if att.ID == query || att.Name == query || plan.HostEnd(att, i) == query {
 				out = append(out, k.container(att, i))
 			}
 		}
@@ -129,7 +129,7 @@ func (k Known) byMAC(mac cluster.MAC) []*ovlv1.WhoisMatch {
 func (k Known) container(att cluster.Attachment, i cluster.Interface) *ovlv1.WhoisMatch {
 	m := &ovlv1.WhoisMatch{
 		Kind: kindContainer, Host: k.Self.Name, Network: i.Network, Container: att.Name, Netns: att.NetNS,
-		Interface: i.Name, HostLink: plan.HostLink(att.ID, i.Name), Mac: i.MAC.String(), Underlay: k.underlay(k.Self),
+		Interface: i.Name, HostLink: plan.HostEnd(att, i), Mac: i.MAC.String(), Underlay: k.underlay(k.Self),
 	}
 	addrs := i.Addrs
 	if n, ok := k.Snapshot.Network(i.Network); ok && n.Driver == cluster.DriverMacvlan {

@@ -131,6 +131,9 @@ func localEndpoints(self cluster.HostID, own []cluster.Attachment) map[string][]
 func together(own []cluster.Attachment) map[string][]cluster.Interface {
 	count := make(map[string]int, len(own))
 	for _, att := range own {
+		if att.NetNS == "" {
+			continue // it has not arrived in its container
+		}
 		count[att.NetNS] += len(att.Interfaces)
 	}
 	out := map[string][]cluster.Interface{}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -113,7 +114,7 @@ func (l *link) ours() bool { return dataplane.OwnsLink(l.NS, l.Name, l.Alias) }
 // row returns the link as it is observed.
 func (l *link) row() dataplane.Link {
 	r := l.Link
-	if r.NS != dataplane.Host && l.pair != nil && l.pair.NS == dataplane.Host {
+	if (r.NS != dataplane.Host || strings.HasPrefix(r.Name, dataplane.OfferPrefix)) && l.pair != nil && l.pair.NS == dataplane.Host {
 		r.Peer = l.pair.Name
 	}
 	return r

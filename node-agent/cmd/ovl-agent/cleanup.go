@@ -89,7 +89,9 @@ func attachedNamespaces(dir string) ([]dataplane.NS, error) {
 	}
 	var out []dataplane.NS
 	for _, att := range journal.List() {
-		out = append(out, dataplane.NS(att.NetNS))
+		if att.NetNS != "" {
+			out = append(out, dataplane.NS(att.NetNS))
+		}
 	}
 	return out, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/ovlnet/ovl/node-agent/agent"
 	"github.com/ovlnet/ovl/node-agent/attach"
 	"github.com/ovlnet/ovl/node-agent/conflist"
+	"github.com/ovlnet/ovl/node-agent/dockerdriver"
 )
 
 // options are what the operator says.
@@ -35,6 +36,8 @@ type options struct {
 	pidFile      string
 	cniDir       string
 	cniNetwork   string
+	dockerPlugin string
+	dockerSocket string
 	vxlanPort    uint16
 	sessionTTL   time.Duration
 	ownershipTTL time.Duration
@@ -61,6 +64,8 @@ func (o *options) bindRun(f *pflag.FlagSet) {
 	f.StringVar(&o.name, "name", "", "name of this host in the cluster (default: that under which it joined, or the hostname's first label)")
 	f.StringVar(&o.link, "underlay-interface", "", "interface that carries the tunnel (default: that of the default route)")
 	f.StringVar(&o.addr, "underlay-address", "", "address at which other hosts reach this one (default: the interface's first)")
+	f.StringVar(&o.dockerPlugin, "docker-plugin", dockerAuto, "be Docker's driver ovl of networks and addresses: on, off, or auto (where Docker is)")
+	f.StringVar(&o.dockerSocket, "docker-plugin-socket", dockerdriver.Socket, "unix socket on which Docker asks for it")
 	f.Uint16Var(&o.vxlanPort, "vxlan-port", 4789, "UDP port of the tunnel; the same on all hosts")
 	f.StringVar(&o.pidFile, "pid-file", "/run/ovl/agent.pid", "where the agent writes its process ID; empty: nowhere")
 	f.StringVar(&o.cniNetwork, "cni-network", "", "network of the containers that --cni-conf-dir configures")
@@ -92,6 +97,9 @@ func (o *options) check() error {
 	}
 	if err := o.checkEtcd(); err != nil {
 		return settings.Usage(err)
+	}
+	if err := checkDocker(o.dockerPlugin); err != nil {
+		return err
 	}
 	if o.vxlanPort == 0 {
 		return settings.Usage(fmt.Errorf("--vxlan-port: want 1 to 65535"))

@@ -54,7 +54,14 @@ func serve(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close() // everything that matters is already synced
+	defer db.Close()                      // everything that matters is already synced
+	docker, err := o.listenForDocker(log) //nolint:contextcheck // it only asks a local socket whether anybody is there
+	if err != nil {
+		return err
+	}
+	if docker != nil {
+		defer docker.Close() // the server has closed it
+	}
 	linux, err := kernel.New(kernel.Config{Log: log})
 	if err != nil {
 		return err
@@ -75,7 +82,7 @@ func serve(ctx context.Context, o *options) error {
 	kv := in.noting(facts)
 	defer kv.Close() // nothing is buffered
 
-	d := &program{o: o, in: in, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay}
+	d := &program{o: o, in: in, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay, docker: docker}
 	d.self = cluster.Host{ID: id, Name: in.name, Underlay: underlay.Addrs, VXLANPort: o.vxlanPort, Version: telemetry.Version().Version}
 	log.Info("starting", "version", telemetry.Version().Version, "host", in.name, "id", id,
 		"underlay", underlay.Link, "address", underlay.Addrs[0], "mtu", underlay.MTU, "etcd", strings.Join(in.etcd, ","), "socket", o.socket)
@@ -137,6 +144,7 @@ type program struct {
 	self     cluster.Host
 	choice   agent.UnderlayChoice
 	underlay plan.Underlay
+	docker   *dockerSocket // nil where no engine is to be answered
 }
 
 // rooms makes the rooms and lets each know of the ones that it needs.
@@ -290,6 +298,14 @@ func (d *program) run(ctx context.Context) error {
 		Host: r.loop.Self, Version: build.Version, Commit: build.Commit, Started: time.Now(), StoreEndpoints: d.in.etcd,
 	})
 	g, ctx := errgroup.WithContext(ctx)
+	if d.docker != nil {
+		driver, err := r.dockerDriver(d.db, d.log)
+		if err != nil {
+			return err
+		}
+		d.docker.server.Ready(driver)
+		g.Go(func() error { return d.docker.server.Serve(ctx, d.docker) })
+	}
 	g.Go(func() error { return d.in.renew(ctx, d.log) })
 	g.Go(func() error { return r.mirror.Run(ctx) })
 	g.Go(func() error { return r.keeper.Run(ctx) })
