@@ -161,6 +161,8 @@ func (h *host) setLink(t testing.TB, r dataplane.Link) {
 			add = fmt.Sprintf("ip link add link %s name %s netns %s type macvlan mode bridge", r.Parent, r.Name, strings.TrimPrefix(string(r.NS), "/run/netns/"))
 		case r.Kind == dataplane.VLAN:
 			add = fmt.Sprintf("ip link add link %s name %s type vlan id %d", r.Parent, r.Name, r.VLANID)
+		case r.Peer != "" && r.NS == dataplane.Host:
+			add = fmt.Sprintf("ip link add %s type veth peer name %s", r.Peer, r.Name)
 		case r.Peer != "":
 			add = fmt.Sprintf("ip link add %s type veth peer name %s netns %s", r.Peer, r.Name, strings.TrimPrefix(string(r.NS), "/run/netns/"))
 		}
@@ -245,6 +247,9 @@ func (h *host) setRoute(t testing.TB, r dataplane.Route, protocol string) {
 	}
 	if r.OnLink {
 		cmd += " onlink"
+	}
+	if r.Spare {
+		cmd += fmt.Sprintf(" metric %d", dataplane.SpareMetric)
 	}
 	h.do(t, cmd)
 }

@@ -28,7 +28,7 @@ func (p *planner) containers(nets []network) {
 	for _, att := range atts {
 		for _, itf := range att.Interfaces {
 			n, ok := byName[itf.Network]
-			if what := p.misfit(n, ok, itf); what != "" {
+			if what := p.misfit(n, ok, att, itf); what != "" {
 				p.fault(cluster.SeverityError, fmt.Sprintf("container %s on network %s", att.Name, itf.Network), what, "remove and start the container again")
 				continue
 			}
@@ -46,12 +46,15 @@ func (p *planner) containers(nets []network) {
 }
 
 // misfit tells why an interface has no place in the network n, or "".
-func (p *planner) misfit(n network, known bool, itf cluster.Interface) string {
+func (p *planner) misfit(n network, known bool, att cluster.Attachment, itf cluster.Interface) string {
 	if !known {
 		return "the network is gone, or this host has lost its subnet of it"
 	}
 	if itf.NetworkCreated != 0 && itf.NetworkCreated != n.CreateRevision {
 		return "the network was deleted; the one of that name is another"
+	}
+	if n.Driver == cluster.DriverMacvlan && att.Stage != cluster.Placed {
+		return "a container engine cannot join a network of the driver macvlan through ovl"
 	}
 	for _, a := range itf.Addrs {
 		if a.IsSingleIP() && !n.static[a.Addr()] {

@@ -35,7 +35,7 @@ func TestGuards(t *testing.T) {
 			checkTunnel(t, w.local, s)
 		}
 		if !w.local.NoGuard[dataplane.NFBridge] {
-			checkPorts(t, s)
+			checkPorts(t, w.local, s)
 		}
 	})
 }
@@ -100,8 +100,16 @@ func checkTunnel(t *rapid.T, l plan.Local, s dataplane.State) {
 }
 
 // checkPorts: a container may send from what its interface has, and as nobody else.
-func checkPorts(t *rapid.T, s dataplane.State) {
+func checkPorts(t *rapid.T, l plan.Local, s dataplane.State) {
 	want := map[dataplane.ElementKey]bool{}
+	for _, att := range l.Attachments { // what an engine has in hand may send as soon as it is there
+		if att.Stage == cluster.Placed || att.Stage == cluster.Adopted {
+			continue
+		}
+		for _, a := range att.Interfaces[0].Addrs {
+			want[dataplane.Source(plan.HostEnd(att, att.Interfaces[0]), att.Interfaces[0].MAC, a.Addr()).ElementKey] = true
+		}
+	}
 	gateways := map[netip.Addr]bool{}
 	for a := range s.Addrs {
 		if a.NS == dataplane.Host {

@@ -174,14 +174,32 @@ func (w *world) drawAttachments(t *rapid.T) {
 					addr = addr.Next()
 				}
 			}
+			att := drawStage(t, name)
+			att.Ports = drawPorts(t)
 			w.local.Attachments = append(w.local.Attachments, cluster.Attachment{
-				ID: name, Name: name, NetNS: "/run/netns/" + name, Ports: drawPorts(t),
+				ID: name, Name: name, NetNS: att.NetNS, Ports: att.Ports, Stage: att.Stage, Sandbox: att.Sandbox, Onward: att.Onward,
 				Interfaces: []cluster.Interface{{
-					Network: l.Network, Name: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr), Segment: segment, Via: via,
+					Network: l.Network, Name: att.Interfaces[0].Name, Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr), Segment: segment, Via: via,
 				}},
 			})
 		}
 	}
+}
+
+// drawStage draws how far a container is that an engine moves interfaces into, or that it
+// is none of those.
+func drawStage(t *rapid.T, name string) cluster.Attachment {
+	a := cluster.Attachment{NetNS: "/run/netns/" + name, Interfaces: []cluster.Interface{{Name: "eth0"}}}
+	switch a.Stage = rapid.SampledFrom([]cluster.Stage{cluster.Placed, cluster.Placed, cluster.Offered, cluster.HandedOver, cluster.Adopted, cluster.TakenBack}).Draw(t, "stage"); a.Stage {
+	case cluster.Placed:
+	case cluster.Adopted:
+		a.Sandbox, a.Onward = a.NetNS, rapid.Bool().Draw(t, "onward")
+	case cluster.HandedOver, cluster.TakenBack:
+		a.Sandbox, a.NetNS, a.Interfaces[0].Name = a.NetNS, "", plan.OfferName(name)
+	case cluster.Offered:
+		a.NetNS, a.Interfaces[0].Name = "", plan.OfferName(name)
+	}
+	return a
 }
 
 // drawVia draws the subnet by which a container gets on whose address is leased

@@ -35,6 +35,33 @@ func (k *Kernel) RemoveNamespace(ns dataplane.NS) {
 	delete(k.spaces, ns)
 }
 
+// Move moves a link to another name, perhaps in another namespace: down, and without what
+// was on it (dev_change_net_namespace in net/core/dev.c).
+func (k *Kernel) Move(from, to dataplane.LinkKey) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, there := k.spaces[from.NS], k.spaces[to.NS]
+	if s == nil || there == nil {
+		return syscall.ENOENT
+	}
+	l, ok := s.links[from.Name]
+	if !ok {
+		return syscall.ENODEV
+	}
+	if _, taken := there.links[to.Name]; taken {
+		return syscall.EEXIST
+	}
+	s.dropRoutes(func(r dataplane.Route) bool { return r.Link == from.Name })
+	for p := range l.addrs {
+		s.removeAddr(l, p)
+	}
+	clear(l.neighs)
+	delete(s.links, from.Name)
+	l.LinkKey, l.in, l.Up, l.Master, l.Hairpin = to, there, false, "", false
+	there.links[to.Name] = l
+	return nil
+}
+
 // Set makes a row so by hand: what is not there is made, what differs is
 // changed. A link need not be ours; a Route becomes one of ours.
 func (k *Kernel) Set(r dataplane.Row) error {

@@ -206,7 +206,7 @@ func alteredLinks(r dataplane.Link) []dataplane.Row {
 	m, mtu, down, master := r, r, r, r
 	m.MAC = mac(0x66)
 	mtu.MTU -= 100
-	down.Up = false
+	down.Up = !r.Up
 	rows := []dataplane.Row{m, mtu, down}
 	if r.Master != "" {
 		master.Master = ""

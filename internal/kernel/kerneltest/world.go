@@ -53,6 +53,9 @@ func world(namespaces ...dataplane.NS) dataplane.State {
 		dataplane.Link{LinkKey: dataplane.LinkKey{Name: shim}, Kind: dataplane.Macvlan, MAC: mac(4), MTU: 1500, Up: true, Alias: "ovl/1/lan/shim", Parent: Uplink},
 		address("", shim, "192.0.2.129/28"), route("", "192.0.2.128/28", shim, "", "192.0.2.129"),
 		address("", bridge, "10.64.1.1/24"), address("", bridge, "fd64:0:0:1::1/64"),
+		// A pair that waits on the host for a container engine.
+		dataplane.Link{LinkKey: dataplane.LinkKey{Name: "ovp00000000000w"}, Kind: dataplane.Veth, MAC: mac(0x70), MTU: 1430, Alias: "ovl/1/blue/waits", Peer: "ove00000000000w"},
+		dataplane.Link{LinkKey: dataplane.LinkKey{Name: "ove00000000000w"}, Kind: dataplane.Veth, MAC: mac(0x71), MTU: 1430, Up: true, Alias: "ovl/1/blue/waits", Master: bridge},
 		address("", vxlan, "10.64.1.0/32"), address("", vxlan, "fd64:0:0:1::/128"),
 		route("", "10.64.1.0/24", bridge, "", "10.64.1.1"), route("", "fd64:0:0:1::/64", bridge, "", "fd64:0:0:1::1"),
 		enabled("net/ipv4/ip_forward"), enabled("net/ipv6/conf/all/forwarding"),
@@ -93,6 +96,7 @@ func container(ns dataplane.NS, i byte) []dataplane.Row {
 		route(ns, "0.0.0.0/0", "eth0", "10.64.1.1", ""),
 		route(ns, "fd64:0:0:1::/64", "eth0", "", six.Addr().String()),
 		route(ns, "::/0", "eth0", "fd64:0:0:1::1", ""),
+		spare(route(ns, "10.64.0.0/16", "eth0", "10.64.1.1", "")), spare(route(ns, "fd64::/48", "eth0", "fd64:0:0:1::1", "")),
 		dataplane.Source(host, mac(0x20+i), netip.MustParsePrefix(four).Addr()), dataplane.Source(host, mac(0x20+i), six.Addr()),
 	}
 }
@@ -138,6 +142,11 @@ func route(ns dataplane.NS, dst, link, via, src string) dataplane.Route {
 
 func unreachable(dst string) dataplane.Route {
 	return dataplane.Route{RouteKey: dataplane.RouteKey{Dst: netip.MustParsePrefix(dst)}, Unreachable: true}
+}
+
+func spare(r dataplane.Route) dataplane.Route {
+	r.Spare = true
+	return r
 }
 
 func onlink(r dataplane.Route) dataplane.Route {
