@@ -25,10 +25,17 @@ func (s *networks) CreateNetwork(ctx context.Context, req *ovlv1.CreateNetworkRe
 		hostPrefix, bad = admit.HostPrefix(s.defaults, req.GetHostPrefixes())
 		vs = append(vs, bad...)
 	}
+	doing := "create network " + want.Name
+	host, bringing, err := s.bringer(ctx, doing)
+	if err != nil {
+		return nil, err
+	}
+	if bringing {
+		want, vs = admit.Brought(want, host), append(vs, admit.Bringing(req)...)
+	}
 	if err := invalid("create network", vs); err != nil {
 		return nil, err
 	}
-	doing := "create network " + want.Name
 	select {
 	case s.creating <- struct{}{}:
 		defer func() { <-s.creating }()
@@ -56,6 +63,9 @@ func (s *networks) tryCreate(ctx context.Context, doing string, want cluster.Net
 		return have, identical(doing, admit.Differences(have, want, asked))
 	}
 	if err := f.complete(doing); err != nil {
+		return cluster.Network{}, err
+	}
+	if err := f.roomFor(doing, want); err != nil {
 		return cluster.Network{}, err
 	}
 	n, vs := admit.Choose(want, hostPrefix, s.defaults, f.admission())

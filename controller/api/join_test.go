@@ -41,6 +41,11 @@ type club struct {
 
 func newClub(t *testing.T) *club {
 	t.Helper()
+	return newClubOf(t, api.Config{})
+}
+
+func newClubOf(t *testing.T, config api.Config) *club {
+	t.Helper()
 	s := mem.New()
 	t.Cleanup(func() { _ = s.Close() })
 	c := &club{t: t, kv: s.NewClient(), listen: bufconn.Listen(1 << 20), clock: time.Now(), log: &paper{}}
@@ -54,9 +59,9 @@ func newClub(t *testing.T) *club {
 	members := roll.New(c.kv, log)
 	trail := audit.New(audit.Config{Store: c.kv, Log: audit.Stream(c.log), Controller: "c", Reports: log})
 	go trail.Run(t.Context())
-	server := api.New(api.Config{Store: c.kv, Log: log, Trail: trail, Identity: &api.Identity{
-		Authority: c.ca, Life: time.Hour, EtcdEndpoints: []string{"https://:6779"}, Now: now, Removed: members.Forget,
-	}})
+	config.Store, config.Log, config.Trail = c.kv, log, trail
+	config.Identity = &api.Identity{Authority: c.ca, Life: time.Hour, EtcdEndpoints: []string{"https://:6779"}, Now: now, Removed: members.Forget}
+	server := api.New(config)
 	g := gate.New(gate.Config{Verify: own.Verify, Check: members.Check, Log: log})
 	rpc := grpc.NewServer(slices.Concat(trail.Options(), server.Options(nil), []grpc.ServerOption{
 		grpc.Creds(credentials.NewTLS(own.Asking())), grpc.ChainUnaryInterceptor(g.Unary), grpc.ChainStreamInterceptor(g.Stream),
@@ -261,8 +266,8 @@ func TestRenew(t *testing.T) {
 	}
 	_, err = renew(c.key())
 	c.refused("another key", err, codes.PermissionDenied, "another key")
-	_, err = ovlv1.NewNetworkServiceClient(c.dial(credentials.NewTLS(own.Client()))).CreateNetwork(t.Context(), &ovlv1.CreateNetworkRequest{Name: "x"})
-	c.refused("a host makes a network", err, codes.PermissionDenied, "wrong role")
+	_, err = ovlv1.NewNetworkServiceClient(c.dial(credentials.NewTLS(own.Client()))).UpdateNetwork(t.Context(), &ovlv1.UpdateNetworkRequest{Name: "x"})
+	c.refused("a host changes a network", err, codes.PermissionDenied, "wrong role")
 	if _, err := ovlv1.NewHostServiceClient(c.admin).DeleteHost(t.Context(), &ovlv1.DeleteHostRequest{Name: "h1"}); err != nil {
 		t.Fatal(err)
 	}

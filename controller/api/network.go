@@ -124,14 +124,19 @@ func (s *networks) DeleteNetwork(ctx context.Context, req *ovlv1.DeleteNetworkRe
 		return nil, err
 	}
 	doing := "delete network " + req.GetName()
+	_, bringing, err := s.bringer(ctx, doing)
+	if err != nil {
+		return nil, err
+	}
 	return retry(ctx, doing, func() (*ovlv1.DeleteNetworkResponse, error) {
-		return &ovlv1.DeleteNetworkResponse{}, s.tryDelete(ctx, doing, req)
+		return &ovlv1.DeleteNetworkResponse{}, s.tryDelete(ctx, doing, req, bringing)
 	})
 }
 
 // tryDelete removes the network, its VNI and its subnets, and with force its
-// endpoints. That nobody attached meanwhile is part of the transaction.
-func (s *networks) tryDelete(ctx context.Context, doing string, req *ovlv1.DeleteNetworkRequest) error {
+// endpoints. That nobody attached meanwhile is part of the transaction. A host may
+// delete what a container engine brought in, and nothing by force.
+func (s *networks) tryDelete(ctx context.Context, doing string, req *ovlv1.DeleteNetworkRequest, bringing bool) error {
 	name := req.GetName()
 	f, err := s.read(ctx, store.NetworkKey(name), store.EndpointsPrefix(name), store.HostsPrefix)
 	if err != nil {
@@ -140,6 +145,9 @@ func (s *networks) tryDelete(ctx context.Context, doing string, req *ovlv1.Delet
 	n, err := f.existing(name)
 	if err != nil {
 		return err
+	}
+	if bringing && (req.GetForce() || n.Labels[cluster.LabelDockerHost] == "") {
+		return status.Errorf(codes.PermissionDenied, "%s: it was not made by way of a container engine: use ovlctl network rm", doing)
 	}
 	conds := []store.Cond{store.Unchanged(store.NetworkKey(name), n.Revision)}
 	writes := []store.Write{

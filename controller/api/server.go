@@ -21,6 +21,8 @@ type Config struct {
 	About    About
 	// Trail has the events; nil where nothing is recorded.
 	Trail *audit.Trail
+	// HostNetworks lets hosts bring the networks of their container engines in.
+	HostNetworks bool
 	// Identity makes members; nil where nobody has to be one.
 	Identity *Identity
 	// StoreTimeout bounds one read or transaction, so that a store out of reach
@@ -46,6 +48,7 @@ type Server struct {
 	timeout  time.Duration
 	identity *Identity
 	trail    *audit.Trail
+	hosts    bool          // may bring networks in
 	joining  chan struct{} // as creating
 	// creating holds one token. Creations of one controller take turns: they
 	// compare the same record, so that side by side they would only make each
@@ -63,7 +66,7 @@ func New(c Config) *Server {
 	closing := make(chan struct{})
 	return &Server{
 		kv: c.Store, log: c.Log, defaults: c.Defaults, about: c.About, timeout: c.StoreTimeout,
-		identity: c.Identity, trail: c.Trail, joining: make(chan struct{}, 1),
+		identity: c.Identity, trail: c.Trail, hosts: c.HostNetworks, joining: make(chan struct{}, 1),
 		creating: make(chan struct{}, 1),
 		closing:  closing,
 		close:    sync.OnceFunc(func() { close(closing) }),

@@ -48,19 +48,20 @@ func TestTableIsWhole(t *testing.T) {
 func TestRoles(t *testing.T) {
 	const (
 		read   = ovlv1.NetworkService_ListNetworks_FullMethodName
-		change = ovlv1.NetworkService_CreateNetwork_FullMethodName
+		change = ovlv1.NetworkService_UpdateNetwork_FullMethodName
+		bring  = ovlv1.NetworkService_CreateNetwork_FullMethodName
 		tokens = ovlv1.TokenService_CreateToken_FullMethodName
 		renew  = ovlv1.JoinService_Renew_FullMethodName
 		other  = "/some.Service/Method"
 	)
 	for role, may := range map[identity.Role]string{
-		identity.Admin:      read + change + tokens + renew + other,
-		identity.Operator:   read + change + renew,
+		identity.Admin:      read + change + bring + tokens + renew + other,
+		identity.Operator:   read + change + bring + renew,
 		identity.Viewer:     read + renew,
-		identity.Host:       renew,
+		identity.Host:       bring + renew,
 		identity.Controller: renew,
 	} {
-		for _, method := range []string{read, change, tokens, renew, other} {
+		for _, method := range []string{read, change, bring, tokens, renew, other} {
 			if got, want := gate.Allowed(role, method), strings.Contains(may, method); got != want {
 				t.Errorf("%s may call %s: %v, want %v", role, method, got, want)
 			}
@@ -145,7 +146,7 @@ func TestRefusals(t *testing.T) {
 		{"none", ovlv1.NetworkService_ListNetworks_FullMethodName, nil, codes.Unauthenticated, "no certificate"},
 		{"expired", ovlv1.NetworkService_ListNetworks_FullMethodName, w.chain(w.ca, ann, -time.Minute), codes.Unauthenticated, "expired at"},
 		{"other CA", ovlv1.NetworkService_ListNetworks_FullMethodName, w.chain(other, ann, time.Hour), codes.Unauthenticated, "another cluster's CA"},
-		{"wrong role", ovlv1.NetworkService_CreateNetwork_FullMethodName, w.chain(w.ca, ann, time.Hour), codes.PermissionDenied, "viewer ann has the wrong role for this: ask for admin or operator"},
+		{"wrong role", ovlv1.NetworkService_CreateNetwork_FullMethodName, w.chain(w.ca, ann, time.Hour), codes.PermissionDenied, "viewer ann has the wrong role for this: ask for admin or operator or host"},
 		{"removed", ovlv1.NetworkService_ListNetworks_FullMethodName, w.chain(w.ca, bob, time.Hour), codes.Unauthenticated, "no member"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -42,6 +42,10 @@ func (h Host) UnderlayFor(own []netip.Addr) (addr netip.Addr, ok bool) {
 	return netip.Addr{}, false
 }
 
+// LabelDockerHost is the label of a network that a container engine brought into the
+// cluster. Its value is the HostID of that engine's host.
+const LabelDockerHost = "docker.host"
+
 // Driver says how a network's traffic travels between hosts.
 type Driver string
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // HostID identifies a host for its whole life: 32 lower-case hexadecimal
@@ -152,6 +153,9 @@ const MaxNameLen = 63
 // ErrName is the cause of every refusal of a name.
 var ErrName = errors.New("want 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit")
 
+// ErrEndpointName is the cause of every refusal of a name of a container.
+var ErrEndpointName = errors.New("want 1 to 63 of a-z, 0-9, '-' and '_', beginning and ending with no '-'")
+
 // CheckName reports whether s is a DNS label (RFC 1123 section 2.1) in lower
 // case. The error wraps [ErrName].
 func CheckName(s string) error {
@@ -162,6 +166,16 @@ func CheckName(s string) error {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
 			return fmt.Errorf("name %q: %w", clip(s), ErrName)
 		}
+	}
+	return nil
+}
+
+// CheckEndpointName reports whether s can be the name of a container, or an alias: as
+// [CheckName] has it, but with underscores. Those are in no host's name (RFC 1123), and
+// in many of those that container engines make; resolvers ask for them all the same.
+func CheckEndpointName(s string) error {
+	if err := CheckName(strings.ReplaceAll(s, "_", "0")); err != nil {
+		return fmt.Errorf("name %q: %w", clip(s), ErrEndpointName)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func checkEndpoint(e cluster.Endpoint) error {
 		return err
 	}
 	if e.Name != "" { // not every runtime names its containers
-		if err := cluster.CheckName(e.Name); err != nil {
+		if err := cluster.CheckEndpointName(e.Name); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func checkEndpoint(e cluster.Endpoint) error {
 		return fmt.Errorf("%d aliases: want at most %d", len(e.Aliases), cluster.MaxAliases)
 	}
 	for _, a := range e.Aliases {
-		if err := cluster.CheckName(a); err != nil {
+		if err := cluster.CheckEndpointName(a); err != nil {
 			return fmt.Errorf("alias: %w", err)
 		}
 	}

@@ -139,7 +139,7 @@ func (r Request) check() violations {
 	if why := checkID(r.ID); why != "" {
 		bad.add("id", "%s", why)
 	}
-	if err := cluster.CheckName(r.Name); err != nil {
+	if err := cluster.CheckEndpointName(r.Name); err != nil {
 		bad.add("name", "%v", err)
 	}
 	r.checkPlace(&bad)
@@ -182,7 +182,7 @@ func (w Want) check(bad *violations, at string) {
 		return
 	}
 	for i, alias := range w.Aliases {
-		if err := cluster.CheckName(alias); err != nil {
+		if err := cluster.CheckEndpointName(alias); err != nil {
 			bad.add(fmt.Sprintf("%s.aliases[%d]", at, i), "%v", err)
 		}
 	}

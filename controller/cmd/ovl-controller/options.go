@@ -25,6 +25,7 @@ type options struct {
 	pool       string
 	length     int
 	firstVNI   uint32
+	hosts      bool // may bring networks in
 	identity   identityOptions
 	audit      auditOptions
 	telemetry  telemetry.Options
@@ -40,6 +41,7 @@ func (o *options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.pool, "default-pool", "10.64.0.0/10", "range from which networks without a subnet get one")
 	flags.IntVar(&o.length, "default-pool-length", 16, "prefix length of each of these subnets")
 	flags.Uint32Var(&o.firstVNI, "first-vni", 100, "VNIs are given out from this one upwards")
+	flags.BoolVar(&o.hosts, "host-networks", true, "`docker network create -d ovl` on a host makes a network of the cluster")
 	o.identity.bind(flags)
 	o.audit.bind(flags)
 	o.telemetry.Bind(flags)

@@ -50,7 +50,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		return oneLine([]error{err, facts.close()})
 	}
 	server := api.New(api.Config{
-		Store: facts.kv, Log: log, Defaults: o.defaults,
+		Store: facts.kv, Log: log, Defaults: o.defaults, HostNetworks: o.hosts,
 		About: api.About{
 			Version: build.Version, Commit: build.Commit, Started: started,
 			EtcdEndpoints: facts.endpoints, EtcdEmbedded: facts.embedded(),
