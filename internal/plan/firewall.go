@@ -28,6 +28,7 @@ func (p *planner) firewall(nets []network) {
 	for i, f := range []dataplane.Family{dataplane.IPv4, dataplane.IPv6} {
 		all := pooledOf(f, nets)
 		if len(all) == 0 {
+			p.chain(f, "filter", chainInput, p.nameRules(f), "INPUT")
 			continue
 		}
 		on, lans := split(all)
@@ -35,7 +36,7 @@ func (p *planner) firewall(nets []network) {
 		p.portChains(f, all, ports)
 		p.localnets(f, bridges)
 		p.chain(f, "filter", chainForward, slices.Concat(lanForwards(devices), p.forwardRules(f, on, bridges)), "FORWARD")
-		p.chain(f, "filter", chainInput, slices.Concat(p.lanInputs(f, devices, lans), inputRules(f, on)), "INPUT")
+		p.chain(f, "filter", chainInput, slices.Concat(p.nameRules(f), p.lanInputs(f, devices, lans), inputRules(f, on)), "INPUT")
 		p.chain(f, "nat", chainPostrouting, slices.Concat(hairpinRules(f, on, bridges), masqueradeRules(f, on)), "POSTROUTING")
 		p.chain(f, "raw", chainPrerouting, p.untrackedRules(f, on), "PREROUTING")
 		p.chain(f, "raw", chainOutput, slices.Concat(p.tunnelRule(f), redirectRules(f, on)), "OUTPUT")

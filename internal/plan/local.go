@@ -23,6 +23,9 @@ type Local struct {
 	Attachments []cluster.Attachment
 	DockerUser  [2]bool // the filter table has a chain DOCKER-USER: IPv4, IPv6
 	NoGuard     [2]bool // what the kernel lacks, by [dataplane.NFTable]
+	// NameAddr is the address at which this host answers questions about names,
+	// besides its gateways; the zero Addr: nowhere else. See names.go.
+	NameAddr netip.Addr
 	// Links are this host's that are not ours: a network may be put on one.
 	Links []dataplane.HostLink
 }

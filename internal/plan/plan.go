@@ -21,6 +21,7 @@ func Plan(s *cluster.Snapshot, l Local) Result {
 	}
 	p.containers(nets)
 	p.guards(nets)
+	p.names()
 	p.firewall(nets)
 	p.shut(nets)
 	p.sysctls(nets)

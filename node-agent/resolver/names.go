@@ -169,6 +169,9 @@ func (n *Names) addViews(interfaces []cluster.Interface) {
 // address: the network, and the others of the container that has the address.
 // It is empty if the network is unknown.
 func (n *Names) View(network string, from netip.Addr) View {
+	if network == "" {
+		return View{elsewhere}
+	}
 	if v, ok := n.views[place{network, from}]; ok {
 		return v
 	}
@@ -177,6 +180,10 @@ func (n *Names) View(network string, from netip.Addr) View {
 	}
 	return nil
 }
+
+// elsewhere is what whoever is on none of our networks sees: no name of ours, and all
+// others. Its origin ends no name.
+var elsewhere = &Zone{origin: ". .", short: ". ."}
 
 // View is the zones that an asker may know, that of the network on which it
 // asks first.

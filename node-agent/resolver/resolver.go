@@ -24,6 +24,11 @@ type Facts struct {
 	// Wanted is what the last pass of the loop wanted: a network whose bridge has
 	// addresses in it is listened on at those.
 	Wanted dataplane.State
+	// NameAddr is an address at which every network is answered, besides its gateways,
+	// and so are Bridges, links of this host that are not ours: those learn what is
+	// none of our names. The zero Addr: nobody asks there.
+	NameAddr netip.Addr
+	Bridges  []string
 }
 
 // Config is what a Resolver is made of.

@@ -11,13 +11,16 @@ import (
 	"github.com/ovlnet/ovl/internal/plan"
 )
 
-// spot is where containers of a network ask: an address of a gateway, on one
-// of the network's bridges, or on the host's own link on its segment.
+// spot is where containers of a network ask: an address of a gateway, or the one for
+// all networks, on one of the network's bridges, or on the host's own link on its
+// segment.
 type spot struct {
-	network string
+	network string // empty: of no network of ours
 	device  string
 	addr    netip.Addr
 }
+
+const loopback = "lo"
 
 // spotsOf returns where the facts want to be listened: on the addresses of the
 // bridges and shims that the loop wants, but link-local ones.
@@ -32,6 +35,15 @@ func spotsOf(f Facts) map[spot]bool {
 		name, ok := network[vni]
 		if a := k.Prefix.Addr(); gateway && ok && k.NS == dataplane.Host && !a.IsLinkLocalUnicast() {
 			out[spot{name, k.Link, a}] = true
+			if f.NameAddr.IsValid() && f.NameAddr.Is4() == a.Is4() {
+				out[spot{name, k.Link, f.NameAddr}] = true
+			}
+		}
+	}
+	if f.NameAddr.IsValid() {
+		// The host itself asks too: a container that has the host's network does.
+		for _, link := range append([]string{loopback}, f.Bridges...) {
+			out[spot{"", link, f.NameAddr}] = true
 		}
 	}
 	return out
@@ -95,6 +107,13 @@ func (r *Resolver) open(at spot) {
 	}
 }
 
+func (at spot) subject() string {
+	if at.network == "" {
+		return "link " + at.device
+	}
+	return "network " + at.network
+}
+
 // room returns what bounds the questions of a network that are being forwarded.
 func (r *Resolver) room(network string) chan struct{} {
 	if r.rooms[network] == nil {
@@ -109,12 +128,15 @@ func (r *Resolver) Problems() []cluster.Problem {
 	defer r.mu.Unlock()
 	var out []cluster.Problem
 	for at, why := range r.failing {
+		if _, err := linkIndex(at.device); at.network == "" && errors.Is(err, unix.ENODEV) {
+			continue // it is not ours, and nobody asks there
+		}
 		hint := "if another name server has port 53 of that address, keep it off the device " + at.device
 		if _, err := linkIndex(at.device); errors.Is(err, unix.ENODEV) {
 			hint = "they will be when " + at.device + " is there: see the rows that fail"
 		}
 		out = append(out, cluster.Problem{
-			Severity: cluster.SeverityError, Subject: "network " + at.network,
+			Severity: cluster.SeverityError, Subject: at.subject(),
 			What: "its names are not answered at " + at.addr.String() + ": " + why, Hint: hint,
 		})
 	}
