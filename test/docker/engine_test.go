@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -76,11 +75,6 @@ func startEngine(tb testing.TB, l *labtest.Lab, host string, v version, c config
 	e := &engine{Lab: l, host: host, v: v, conf: c}
 	e.start(tb)
 	e.Run(tb, host, "sh", "-c", importImage)
-	tb.Cleanup(func() {
-		if tb.Failed() {
-			tb.Logf("engine on %s:\n%s", host, e.tail())
-		}
-	})
 	return e
 }
 
@@ -104,7 +98,8 @@ func (e *engine) settings() string {
 	}
 	if e.v.dir != "" {
 		j["features"] = map[string]bool{"containerd-snapshotter": false}
-		j["min-api-version"] = "1.41" // Debian's docker(1) speaks that
+		j["min-api-version"] = "1.41"       // Debian's docker(1) speaks that
+		j["seccomp-profile"] = "unconfined" // our runc is built without libseccomp
 	}
 	b, err := json.MarshalIndent(j, "", "  ")
 	if err != nil {
@@ -207,22 +202,4 @@ func (e *engine) inspect(tb testing.TB, v any, kind, name string) {
 	if err := json.Unmarshal(raw[0], v); err != nil {
 		tb.Fatal(err)
 	}
-}
-
-func (e *engine) tail() string {
-	out, err := os.ReadFile(filepath.Join("/proc", e.pid(), "root/var/log/ovl/dockerd.log"))
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(string(out), "\n")
-	return strings.Join(lines[max(0, len(lines)-40):], "\n")
-}
-
-// pid returns the process that holds the host's namespaces.
-func (e *engine) pid() string {
-	h, err := e.Host(e.host)
-	if err != nil {
-		return "?"
-	}
-	return fmt.Sprint(h.PID)
 }
