@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -79,6 +80,8 @@ type Config struct {
 	// PassDone, if set, is told how long each pass took, before whoever waits
 	// for the pass is told its report.
 	PassDone func(took time.Duration)
+	// NameAddr, if set, returns [plan.Local.NameAddr]. Who changes it wakes the loop.
+	NameAddr func() netip.Addr
 	Log      *slog.Logger
 }
 

@@ -205,6 +205,9 @@ func (a *Agent) local(held []lease.Held, atts []cluster.Attachment, host *datapl
 			l.Held = append(l.Held, h.Lease)
 		}
 	}
+	if a.cfg.NameAddr != nil {
+		l.NameAddr = a.cfg.NameAddr()
+	}
 	if host != nil {
 		l.DockerUser, l.NoGuard, l.Links = host.DockerUser, host.NoGuard, host.Links
 	}

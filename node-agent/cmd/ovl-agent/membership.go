@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -76,4 +77,23 @@ func (in membership) renew(ctx context.Context, log *slog.Logger) error {
 		return nil
 	}
 	return in.member.Renew(ctx, log)
+}
+
+// errNoMember is why networks of a container engine stay on its host.
+var errNoMember = errors.New("this agent is no member of a cluster (--insecure-plaintext), so no controller listens to it: use ovlctl network")
+
+// CreateNetwork implements [mirror.Cluster].
+func (in membership) CreateNetwork(ctx context.Context, name string, subnets []string, internal bool) error {
+	if in.member == nil {
+		return errNoMember
+	}
+	return in.member.CreateNetwork(ctx, name, subnets, internal)
+}
+
+// DeleteNetwork implements [mirror.Cluster].
+func (in membership) DeleteNetwork(ctx context.Context, name string) error {
+	if in.member == nil {
+		return errNoMember
+	}
+	return in.member.DeleteNetwork(ctx, name)
 }

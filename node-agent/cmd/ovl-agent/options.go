@@ -19,6 +19,7 @@ import (
 	"github.com/ovlnet/ovl/node-agent/attach"
 	"github.com/ovlnet/ovl/node-agent/conflist"
 	"github.com/ovlnet/ovl/node-agent/dockerdriver"
+	"github.com/ovlnet/ovl/node-agent/dockerdriver/engine"
 )
 
 // options are what the operator says.
@@ -38,6 +39,8 @@ type options struct {
 	cniNetwork   string
 	dockerPlugin string
 	dockerSocket string
+	dockerEngine string
+	dockerDNS    string
 	vxlanPort    uint16
 	sessionTTL   time.Duration
 	ownershipTTL time.Duration
@@ -66,6 +69,8 @@ func (o *options) bindRun(f *pflag.FlagSet) {
 	f.StringVar(&o.addr, "underlay-address", "", "address at which other hosts reach this one (default: the interface's first)")
 	f.StringVar(&o.dockerPlugin, "docker-plugin", dockerAuto, "be Docker's driver ovl of networks and addresses: on, off, or auto (where Docker is)")
 	f.StringVar(&o.dockerSocket, "docker-plugin-socket", dockerdriver.Socket, "unix socket on which Docker asks for it")
+	f.StringVar(&o.dockerEngine, "docker-socket", engine.Socket, "unix socket of Docker's own API, where its networks and containers are asked about")
+	f.StringVar(&o.dockerDNS, "docker-dns", "169.254.53.53", "address on this host at which Docker's containers ask for names: see docs/guide/docker.md; empty: none")
 	f.Uint16Var(&o.vxlanPort, "vxlan-port", 4789, "UDP port of the tunnel; the same on all hosts")
 	f.StringVar(&o.pidFile, "pid-file", "/run/ovl/agent.pid", "where the agent writes its process ID; empty: nowhere")
 	f.StringVar(&o.cniNetwork, "cni-network", "", "network of the containers that --cni-conf-dir configures")
@@ -99,6 +104,9 @@ func (o *options) check() error {
 		return settings.Usage(err)
 	}
 	if err := checkDocker(o.dockerPlugin); err != nil {
+		return err
+	}
+	if _, err := o.nameAddr(); err != nil {
 		return err
 	}
 	if o.vxlanPort == 0 {

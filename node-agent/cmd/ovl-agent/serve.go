@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -151,7 +152,10 @@ type program struct {
 func (d *program) rooms() (*running, error) {
 	r := &running{reg: telemetry.NewRegistry(), self: d.self.ID}
 	r.metrics = telemetry.NewAgent(r.reg)
-	wake := func() { r.loop.Wake(nil) } // the loop is made last, and woken by all
+	wake := func() { // the loop is made last, and woken by all
+		r.loop.Wake(nil)
+		r.tellDocker()
+	}
 
 	r.renamed = make(chan struct{}, 1)
 	r.mirror = store.NewMirror(store.MirrorConfig{KV: d.kv, Log: d.log, Changed: wake, EndpointsChanged: r.rename})
@@ -183,7 +187,11 @@ func (d *program) rooms() (*running, error) {
 		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: monitor, Cluster: r.mirror,
 		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(monitor),
 		Problems: func() []cluster.Problem {
-			return slices.Concat(r.resolver.Problems(), d.in.problems(), r.runtimes.Problems())
+			return slices.Concat(r.resolver.Problems(), d.in.problems(), r.runtimes.Problems(), r.docker.problems())
+		},
+		NameAddr: func() netip.Addr {
+			addr, _ := r.docker.names()
+			return addr
 		},
 		PassDone: func(took time.Duration) {
 			r.metrics.PassSeconds.Observe(took.Seconds())
@@ -203,6 +211,11 @@ func (d *program) rooms() (*running, error) {
 		Facts: r.facts, Log: d.log,
 		Answered: func(outcome string) { r.metrics.Questions.WithLabelValues(outcome).Inc() },
 	})
+	if d.docker != nil {
+		if r.docker, err = d.dockerRooms(r); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -228,6 +241,15 @@ func (d *program) runtimes(r *running) (*conflist.Writer, error) {
 	return conflist.New(cfg)
 }
 
+// tellDocker tells what stands between the container engine and the agent, if anything
+// does, that the cluster has changed.
+func (r *running) tellDocker() {
+	if r.docker != nil {
+		s, _ := r.mirror.Snapshot()
+		r.docker.changed(s)
+	}
+}
+
 // running is the rooms of a running agent. As the loop's Attachments it stands
 // for the attach room, which is made after the loop.
 type running struct {
@@ -240,6 +262,7 @@ type running struct {
 	loop     *agent.Agent
 	resolver *resolver.Resolver
 	runtimes *conflist.Writer
+	docker   *docker       // nil where no engine is to be answered
 	renamed  chan struct{} // names have changed; holds at most one token
 }
 
@@ -274,7 +297,8 @@ func (r *running) followNames(ctx context.Context) error {
 // facts are what names are answered from.
 func (r *running) facts() resolver.Facts {
 	snapshot, _ := r.mirror.Snapshot()
-	return resolver.Facts{Self: r.self, Snapshot: snapshot, Attachments: r.List(), Wanted: r.loop.Plan().State}
+	addr, bridges := r.docker.names()
+	return resolver.Facts{Self: r.self, Snapshot: snapshot, Attachments: r.List(), Wanted: r.loop.Plan().State, NameAddr: addr, Bridges: bridges}
 }
 
 func (d *program) run(ctx context.Context) error {
@@ -299,12 +323,9 @@ func (d *program) run(ctx context.Context) error {
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	if d.docker != nil {
-		driver, err := r.dockerDriver(d.db, d.log)
-		if err != nil {
-			return err
-		}
-		d.docker.server.Ready(driver)
+		d.docker.server.Ready(r.docker.driver)
 		g.Go(func() error { return d.docker.server.Serve(ctx, d.docker) })
+		g.Go(func() error { return r.docker.mirror.Run(ctx) })
 	}
 	g.Go(func() error { return d.in.renew(ctx, d.log) })
 	g.Go(func() error { return r.mirror.Run(ctx) })
