@@ -113,8 +113,8 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 		Engine: engine.New(strings.TrimPrefix(d.o.dockerEngine, "unix://")), Cluster: d.in, Book: bound{book}, Log: d.log,
 		Networks: func() ([]cluster.Network, bool) { return mirrored(r.mirror) }, Refresh: r.mirror.Refresh,
 		Endpoints: k.endpoints,
-		Describe: func(ctx context.Context, endpoint, name string, aliases []string) error {
-			return k.driver.Describe(ctx, endpoint, attach.Description{Name: name, Aliases: aliases})
+		Describe: func(ctx context.Context, endpoint string, is mirror.Description) error {
+			return k.driver.Describe(ctx, endpoint, attach.Description{Name: is.Name, Hostname: is.Hostname, Aliases: is.Aliases})
 		},
 		Reclaim: func(ctx context.Context, known map[string]bool, since time.Time) error {
 			_, err := k.driver.Reclaim(ctx, known, since)

@@ -15,11 +15,10 @@ import (
 // shortID is how many digits of an ID people see, and containers have as hostname.
 const shortID = 12
 
-// Container is a container that runs, as far as its networks go.
+// Container is a container, as far as its networks go.
 type Container struct {
 	ID, Name string
-	Running  bool
-	Sandbox  string // path of its network namespace
+	Hostname string // its own, or that which engines give
 	On       []Plugged
 }
 
@@ -34,12 +33,11 @@ type Plugged struct {
 type containerMessage struct {
 	ID    string `json:"Id"`
 	Name  string // "/web"
-	State struct {
-		Running bool
+	Config struct {
+		Hostname string
 	}
 	NetworkSettings struct {
-		SandboxKey string
-		Networks   map[string]plugMessage
+		Networks map[string]plugMessage
 	}
 }
 
@@ -52,7 +50,7 @@ type plugMessage struct {
 }
 
 func (m containerMessage) container() Container {
-	c := Container{ID: m.ID, Name: strings.ToLower(strings.TrimPrefix(m.Name, "/")), Running: m.State.Running, Sandbox: m.NetworkSettings.SandboxKey}
+	c := Container{ID: m.ID, Name: strings.ToLower(strings.TrimPrefix(m.Name, "/")), Hostname: m.Config.Hostname}
 	for _, p := range m.NetworkSettings.Networks {
 		c.On = append(c.On, p.plugged(c))
 	}

@@ -53,13 +53,19 @@ type Config struct {
 	// Endpoints returns the IDs of the endpoints that the engine has here.
 	Endpoints func() []string
 	// Describe says how the container of an endpoint is called.
-	Describe func(ctx context.Context, endpoint, name string, aliases []string) error
+	Describe func(ctx context.Context, endpoint string, is Description) error
 	// Reclaim ends the endpoints that the engine forgot: all but those known, that
 	// were made before since.
 	Reclaim func(ctx context.Context, known map[string]bool, since time.Time) error
 	// Bridges is told the links of the engine's own bridge networks, when they change.
 	Bridges func(links []string)
 	Log     *slog.Logger
+}
+
+// Description is how a container is called on one of its networks.
+type Description struct {
+	Name, Hostname string
+	Aliases        []string
 }
 
 const (

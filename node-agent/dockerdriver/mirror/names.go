@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -139,19 +140,19 @@ func (m *Mirror) describe(ctx context.Context, c engine.Container) ([]cluster.Pr
 		if !ours[on.EndpointID] {
 			continue
 		}
-		name, aliases, problem := Names(c, on)
+		is, problem := Describe(c, on)
 		if problem != nil {
 			problems = append(problems, *problem)
 		}
-		if name == "" {
+		if is.Name == "" {
 			continue
 		}
-		err := m.cfg.Describe(ctx, on.EndpointID, name, aliases)
+		err := m.cfg.Describe(ctx, on.EndpointID, is)
 		switch status.Code(err) {
 		case codes.OK, codes.NotFound: // gone meanwhile
 		case codes.AlreadyExists, codes.InvalidArgument:
 			problems = append(problems, cluster.Problem{
-				Severity: cluster.SeverityWarning, Subject: "container " + name, What: "it is not known by its name: " + status.Convert(err).Message(), Hint: "rename one of the two: docker rename",
+				Severity: cluster.SeverityWarning, Subject: "container " + is.Name, What: "it is not known by its name: " + status.Convert(err).Message(), Hint: "rename one of the two: docker rename",
 			})
 		default:
 			return problems, fmt.Errorf("describe container %s: %w", c.Name, err)
@@ -160,24 +161,28 @@ func (m *Mirror) describe(ctx context.Context, c engine.Container) ([]cluster.Pr
 	return problems, nil
 }
 
-// Names returns how a container is called on one of its networks, as far as names of
+// Describe returns how a container is called on one of its networks, as far as names of
 // the cluster can be so: labels of a-z, 0-9, - and _. If its own name is none, the
-// first alias stands in.
-func Names(c engine.Container, on engine.Plugged) (name string, aliases []string, problem *cluster.Problem) {
+// first alias stands in; without one the description has no name.
+func Describe(c engine.Container, on engine.Plugged) (is Description, problem *cluster.Problem) {
+	is.Hostname = c.Hostname
+	if cluster.CheckName(strings.ToLower(c.Hostname)) != nil { // a name is enough of it
+		is.Hostname = c.ID[:min(len(c.ID), 12)]
+	}
 	for _, alias := range on.Aliases {
-		if cluster.CheckEndpointName(alias) == nil && len(aliases) < cluster.MaxAliases {
-			aliases = append(aliases, alias)
+		if cluster.CheckEndpointName(alias) == nil && len(is.Aliases) < cluster.MaxAliases {
+			is.Aliases = append(is.Aliases, alias)
 		}
 	}
 	if cluster.CheckEndpointName(c.Name) == nil {
-		return c.Name, aliases, nil
+		is.Name = c.Name
+		return is, nil
 	}
-	problem = &cluster.Problem{
+	if len(is.Aliases) > 0 {
+		is.Name, is.Aliases = is.Aliases[0], is.Aliases[1:]
+	}
+	return is, &cluster.Problem{
 		Severity: cluster.SeverityWarning, Subject: fmt.Sprintf("container %.80q", c.Name),
 		What: "containers on other hosts cannot call it by this name, which is no DNS label", Hint: "rename it, or give it an alias of 1 to 63 of a-z, 0-9, - and _: docker run --network-alias",
 	}
-	if len(aliases) > 0 {
-		return aliases[0], aliases[1:], problem
-	}
-	return "", nil, problem
 }
