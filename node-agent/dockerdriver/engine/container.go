@@ -31,8 +31,8 @@ type Plugged struct {
 
 // containerMessage is a container as the API has it.
 type containerMessage struct {
-	ID    string `json:"Id"`
-	Name  string // "/web"
+	ID     string `json:"Id"`
+	Name   string // "/web"
 	Config struct {
 		Hostname string
 	}
