@@ -28,16 +28,18 @@ type SetKind uint8
 
 // The kinds of sets.
 const (
-	Members  SetKind = iota // underlay addresses of the cluster's hosts
+	Peers    SetKind = iota // in whose name a host may send through the tunnel
 	Networks                // VNIs of the networks that are on this host
 	Sources                 // who may send as whom: a port with a MAC and an IP address
 )
 
-// SetKey identifies a set in one of our tables of nf_tables. Family is the one
-// of its addresses; zero for [Networks], which have none.
+// SetKey identifies a set in one of our tables of nf_tables. What a set of its kind
+// has no use for is zero.
 type SetKey struct {
 	Kind   SetKind
-	Family Family
+	Family Family // of the addresses: peers (of their hosts), sources
+	Inner  Family // peers: of what they send
+	Bits   uint8  // peers: the length of the prefixes from which they send
 }
 
 // In returns the table that the set is in.
@@ -50,23 +52,26 @@ func (k SetKey) In() NFTable {
 
 // Name returns the set's name within its table.
 func (k SetKey) Name() string {
-	name := [...]string{"members", "networks", "sources"}[k.Kind]
-	if k.Family != 0 {
-		name += "_" + k.Family.String()
+	switch k.Kind {
+	case Peers:
+		return fmt.Sprintf("peers_%s_%d_over_%s", k.Inner, k.Bits, k.Family)
+	case Networks:
+		return "networks"
+	default:
+		return "sources_" + k.Family.String()
 	}
-	return name
 }
 
 // Type returns the type of the set's elements in the words of nft(8).
 func (k SetKey) Type() string {
-	if k.Kind == Networks {
+	switch k.Kind {
+	case Peers:
+		return k.Family.String() + "_addr . integer . integer" // an address in raw data is a number to nft
+	case Networks:
 		return "integer"
+	default:
+		return "ifname . ether_addr . " + k.Family.String() + "_addr"
 	}
-	t := k.Family.String() + "_addr"
-	if k.Kind == Sources {
-		t = "ifname . ether_addr . " + t
-	}
-	return t
 }
 
 // Set is a set of nf_tables, without its elements.
@@ -76,18 +81,26 @@ type Set struct{ SetKey }
 // from the set's kind; the others are zero.
 type ElementKey struct {
 	Set  SetKey
-	VNI  cluster.VNI // networks
+	VNI  cluster.VNI // networks, peers
 	MAC  cluster.MAC // sources
 	Link string      // sources: the port of a bridge
-	Addr netip.Addr  // members, sources
+	Addr netip.Addr  // sources; peers: of the host
+	From netip.Addr  // peers: where a prefix begins whose length is the set's
 }
 
 // Element is an element of a set of nf_tables.
 type Element struct{ ElementKey }
 
-// Member returns the element by which frames from a are let into the tunnel.
-func Member(a netip.Addr) Element {
-	return Element{ElementKey{Set: SetKey{Members, FamilyOf(a)}, Addr: a}}
+// PeerSet returns the set of the hosts that have an address of that family and send
+// from prefixes like this one.
+func PeerSet(host Family, like netip.Prefix) SetKey {
+	return SetKey{Kind: Peers, Family: host, Inner: FamilyOf(like.Addr()), Bits: uint8(like.Bits())}
+}
+
+// Peer returns the element by which the host at addr may send from a prefix, through
+// the tunnel of a network.
+func Peer(addr netip.Addr, vni cluster.VNI, from netip.Prefix) Element {
+	return Element{ElementKey{Set: PeerSet(FamilyOf(addr), from), VNI: vni, Addr: addr, From: from.Addr()}}
 }
 
 // OnHost returns the element by which a network counts as one of this host.
@@ -97,7 +110,7 @@ func OnHost(vni cluster.VNI) Element {
 
 // Source returns the element by which frames from mac and a are let in at a port.
 func Source(link string, mac cluster.MAC, a netip.Addr) Element {
-	return Element{ElementKey{Set: SetKey{Sources, FamilyOf(a)}, Link: link, MAC: mac, Addr: a}}
+	return Element{ElementKey{Set: SetKey{Kind: Sources, Family: FamilyOf(a)}, Link: link, MAC: mac, Addr: a}}
 }
 
 // GuardKey identifies the rules in one of our tables of nf_tables.
@@ -144,8 +157,8 @@ func (k ElementKey) String() string {
 	switch k.Set.Kind {
 	case Networks:
 		return fmt.Sprintf("%s%d", at, k.VNI)
-	case Members:
-		return at + k.Addr.String()
+	case Peers:
+		return fmt.Sprintf("%s%s . %d . %s", at, k.Addr, k.VNI, k.From)
 	default:
 	}
 	return fmt.Sprintf("%s%s . %s . %s", at, k.Link, k.MAC, k.Addr)

@@ -375,14 +375,14 @@ func linkRank(l Link) int {
 }
 
 func compareSetKey(a, b SetKey) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Family, b.Family))
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Family, b.Family), cmp.Compare(a.Inner, b.Inner), cmp.Compare(a.Bits, b.Bits))
 }
 
 func compareSet(a, b Set) int { return compareSetKey(a.SetKey, b.SetKey) }
 
 func compareElement(a, b Element) int {
 	return cmp.Or(compareSetKey(a.Set, b.Set), cmp.Compare(a.VNI, b.VNI), cmp.Compare(a.Link, b.Link),
-		slices.Compare(a.MAC[:], b.MAC[:]), a.Addr.Compare(b.Addr))
+		slices.Compare(a.MAC[:], b.MAC[:]), a.Addr.Compare(b.Addr), a.From.Compare(b.From))
 }
 
 func compareGuard(a, b Guard) int { return cmp.Compare(a.In, b.In) }

@@ -183,9 +183,13 @@ func (h *host) setLink(t testing.TB, r dataplane.Link) {
 	}
 }
 
-// element is the words of nft(8) for an element.
+// element is the words of nft(8) for an element. To it an address in raw data is a
+// number.
 func element(k dataplane.ElementKey) string {
 	at := k.Set.String() + " "
+	if k.Set.Kind == dataplane.Peers {
+		return fmt.Sprintf("element %s %s { %s . %d . 0x%x }", k.Set.In(), k.Set.Name(), k.Addr, k.VNI, k.From.AsSlice())
+	}
 	return strings.Replace(k.String(), strings.Replace(at, "set", "element", 1), strings.Replace(at, "set", "element", 1)+"{ ", 1) + " }"
 }
 

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"syscall"
 
@@ -117,10 +118,10 @@ func (n *nft) batch(commit bool, messages ...*nl.NetlinkRequest) error {
 // able returns why the kernel cannot have what our guards in a table are made of,
 // nil if it can. It is told to make something of the kind, and to give it up.
 func (n *nft) able(in dataplane.NFTable) error {
-	set := dataplane.SetKey{Kind: dataplane.Members, Family: dataplane.IPv4}
-	rule := "ip saddr @" + set.Name() + " counter accept"
+	set := dataplane.PeerSet(dataplane.IPv4, netip.MustParsePrefix("0.0.0.0/24"))
+	rule := "ip saddr . @th,96,24 . @th,336,32 & 0xffffff00 @" + set.Name() + " counter accept"
 	if in == dataplane.NFBridge {
-		set.Kind = dataplane.Sources
+		set = dataplane.SetKey{Kind: dataplane.Sources, Family: dataplane.IPv4}
 		rule = "meta iifname . ether saddr . ip saddr @" + set.Name() + " counter accept"
 	}
 	sample := dataplane.NewGuard(in, fmt.Sprintf(hookLine, "probe", nftHooks[0], 0), rule)

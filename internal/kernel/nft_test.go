@@ -1,7 +1,10 @@
 package kernel_test
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,16 +13,16 @@ import (
 	"github.com/ovlnet/ovl/internal/dataplane"
 )
 
-var membersKey = dataplane.SetKey{Kind: dataplane.Members, Family: dataplane.IPv4}
+var peersKey = dataplane.PeerSet(dataplane.IPv4, netip.MustParsePrefix("10.64.1.0/24"))
 
 // guardRows are one of each kind of row in nf_tables.
 func guardRows() []dataplane.Row {
 	source := dataplane.Source("ove1", cluster.MAC{2, 0, 0, 0, 0, 9}, netip.MustParseAddr("10.64.1.2"))
 	return []dataplane.Row{
-		dataplane.Set{SetKey: membersKey},
+		dataplane.Set{SetKey: peersKey},
 		dataplane.Set{SetKey: source.Set},
-		dataplane.Member(netip.MustParseAddr("192.0.2.9")), source,
-		dataplane.NewGuard(dataplane.NFInet, "chain arrivals { type filter hook input priority -310; }", "ip saddr @members_ipv4 accept"),
+		dataplane.Peer(netip.MustParseAddr("192.0.2.9"), 5, netip.MustParsePrefix("10.64.9.0/24")), source,
+		dataplane.NewGuard(dataplane.NFInet, "chain arrivals { type filter hook input priority -310; }", "ip saddr . @th,96,24 . @th,336,32 & 0xffffff00 @peers_ipv4_24_over_ipv4 accept"),
 		dataplane.NewGuard(dataplane.NFBridge, "chain frames { type filter hook prerouting priority -300; }",
 			"meta iifname . ether saddr . ip saddr @sources_ipv4 accept"),
 	}
@@ -54,11 +57,11 @@ func TestTablesComeAndGo(t *testing.T) {
 func TestTablesThatAHandMade(t *testing.T) {
 	for name, commands := range map[string][]string{
 		"an empty table":        {"nft add table inet ovl"},
-		"a set of another type": {"nft add table inet ovl", "nft add set inet ovl members_ipv4 { type ether_addr; }"},
-		"a set with intervals":  {"nft add table inet ovl", "nft add set inet ovl members_ipv4 { type ipv4_addr; flags interval; }"},
+		"a set of another type": {"nft add table inet ovl", "nft add set inet ovl peers_ipv4_24_over_ipv4 { type ether_addr; }"},
+		"a set with intervals":  {"nft add table inet ovl", "nft add set inet ovl peers_ipv4_24_over_ipv4 { type ipv4_addr; flags interval; }"},
 		"a set that a rule uses": {
-			"nft add table inet ovl", "nft add set inet ovl members_ipv4 { type ether_addr; }", "nft add chain inet ovl c",
-			"nft add rule inet ovl c ether saddr @members_ipv4 drop",
+			"nft add table inet ovl", "nft add set inet ovl peers_ipv4_24_over_ipv4 { type ether_addr; }", "nft add chain inet ovl c",
+			"nft add rule inet ovl c ether saddr @peers_ipv4_24_over_ipv4 drop",
 		},
 		"a chain of another hook": {"nft add table inet ovl", "nft add chain inet ovl arrivals { type filter hook output priority 0; policy drop; }"},
 		"a map":                   {"nft add table bridge ovl", "nft add map bridge ovl m { type ipv4_addr : verdict; }"},
@@ -93,6 +96,46 @@ func TestTablesThatAHandMade(t *testing.T) {
 	}
 }
 
+// TestTablesCanBeLoaded: what nft(8) lists of ours it can load again, and lists then as
+// before: it is how people keep their firewalls.
+func TestTablesCanBeLoaded(t *testing.T) {
+	h := newHost(t)
+	rows := []dataplane.Row{dataplane.Set{SetKey: dataplane.SetKey{Kind: dataplane.Networks}}, dataplane.OnHost(100)}
+	lines := []string{"chain arrivals { type filter hook input priority -310; }", "udp dport 4789 goto tunnel", "chain tunnel"}
+	for _, host := range []string{"192.0.2.9", "2001:db8::9"} {
+		for from, rule := range map[string]string{
+			"10.64.2.0/23": "@th,224,16 0x0800 %s . @th,96,24 . @th,336,32 & 0xfffffe00 @%s accept",
+			"10.64.2.7/32": "@th,224,16 0x0800 %s . @th,96,24 . @th,336,32 @%s accept",
+			"fd64::/60":    "@th,224,16 0x86dd @th,296,8 != 0xff %s . @th,96,24 . @th,304,128 & 0xfffffffffffffff00000000000000000 @%s accept",
+		} {
+			e := dataplane.Peer(netip.MustParseAddr(host), 100, netip.MustParsePrefix(from))
+			saddr := "meta nfproto ipv4 ip saddr"
+			if e.Set.Family == dataplane.IPv6 {
+				saddr = "meta nfproto ipv6 ip6 saddr"
+			}
+			rows = append(rows, dataplane.Set{SetKey: e.Set}, e)
+			lines = append(lines, fmt.Sprintf(rule, saddr, e.Set.Name()))
+		}
+	}
+	rows = append(rows, dataplane.NewGuard(dataplane.NFInet, append(lines, "@th,96,24 != @networks accept", "counter drop")...))
+	h.apply(t, dataplane.Create, append(rows, guardRows()[1], guardRows()[3])...)
+	before := h.nftables(t)
+	for _, part := range []string{"192.0.2.9 . 0x64 . 0xa400200", "@th,304,128 & 0xfffffffffffffff00000000000000000", "0xa400207"} {
+		if !strings.Contains(before, part) {
+			t.Errorf("%s is not in\n%s", part, before)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "nftables.conf")
+	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.do(t, "nft flush ruleset")
+	h.do(t, "nft -f "+file)
+	if after := h.nftables(t); after != before {
+		t.Errorf("loaded again\n%s\nwas\n%s", after, before)
+	}
+}
+
 // TestMonitorPassesOurGuardsOver: what we do to nf_tables wakes nobody; what others do
 // there wakes for their tables or for ours, as it may be.
 func TestMonitorPassesOurGuardsOver(t *testing.T) {
@@ -106,19 +149,19 @@ func TestMonitorPassesOurGuardsOver(t *testing.T) {
 	}
 }
 
-func memberRows() []dataplane.Element {
+func senderRows() []dataplane.Element {
 	rows := make([]dataplane.Element, peers)
 	for i := range rows {
-		rows[i] = dataplane.Member(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+		rows[i] = dataplane.Peer(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 5, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64 + byte(i>>8), byte(i), 0}), 24))
 	}
 	return rows
 }
 
-// BenchmarkApplyMembers lets 5,000 hosts in.
-func BenchmarkApplyMembers(b *testing.B) {
+// BenchmarkApplySenders lets 5,000 hosts in.
+func BenchmarkApplySenders(b *testing.B) {
 	h := newHost(b)
-	rows := memberRows()
-	set := dataplane.Set{SetKey: membersKey}
+	rows := senderRows()
+	set := dataplane.Set{SetKey: peersKey}
 	for b.Loop() {
 		b.StopTimer()
 		h.apply(b, dataplane.Delete, set)
@@ -131,11 +174,11 @@ func BenchmarkApplyMembers(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(rows)), "µs/row")
 }
 
-// BenchmarkObserveMembers reads 5,000 of them back.
-func BenchmarkObserveMembers(b *testing.B) {
+// BenchmarkObserveSenders reads 5,000 of them back.
+func BenchmarkObserveSenders(b *testing.B) {
 	h := newHost(b)
-	h.apply(b, dataplane.Create, dataplane.Set{SetKey: membersKey})
-	if err := h.linux.Fill(b.Context(), memberRows()); err != nil {
+	h.apply(b, dataplane.Create, dataplane.Set{SetKey: peersKey})
+	if err := h.linux.Fill(b.Context(), senderRows()); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {

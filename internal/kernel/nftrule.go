@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -13,8 +14,8 @@ import (
 
 // Rules are written as nft(8) writes them, and compiled here: as much of its
 // language as our guards need. A rule is a list of matches, perhaps "counter", and a
-// verdict. A match is a field, or several joined by ".", then perhaps "!=" or ">", then a
-// value or the name of a set. As with nft(8), a match that begins with a field of the
+// verdict. A match is a field, or several joined by ".", each perhaps with "&" and a
+// mask, then perhaps "!=" or ">", then a value or the name of a set. As with nft(8), a match that begins with a field of the
 // transport header asks for its protocol first; of the headers before that one none
 // does.
 
@@ -144,13 +145,17 @@ func (c *compiler) match() error {
 		}
 	}
 	register := uint32(unix.NFT_REG32_00)
-	c.load(f, register)
+	if err := c.load(f, register); err != nil {
+		return err
+	}
 	for c.accept(".") {
 		register += padded(int(f.size)) / 4
 		if name, f, err = c.field(); err != nil {
 			return err
 		}
-		c.load(f, register)
+		if err := c.load(f, register); err != nil {
+			return err
+		}
 	}
 	op := c.operator()
 	value := c.next()
@@ -225,18 +230,39 @@ func rawField(word string) (nftField, error) {
 	return nftField{}, fmt.Errorf("%q is no field", word)
 }
 
-func (c *compiler) load(f nftField, register uint32) {
+// maxRegister is the first register behind all that there are: NFT_REG32_15, and one.
+const maxRegister = unix.NFT_REG32_15 + 1
+
+// load loads a field into a register and those behind it, and takes its mask.
+func (c *compiler) load(f nftField, register uint32) error {
+	if register+padded(int(f.size))/4 > maxRegister {
+		return errors.New("so many fields fit into no registers")
+	}
 	if f.base == noPayload {
 		e := c.expression("meta")
 		e.AddRtAttr(unix.NFTA_META_KEY, be32(f.meta))
 		e.AddRtAttr(unix.NFTA_META_DREG, be32(register))
-		return
+		return nil
 	}
 	e := c.expression("payload")
 	e.AddRtAttr(unix.NFTA_PAYLOAD_DREG, be32(register))
 	e.AddRtAttr(unix.NFTA_PAYLOAD_BASE, be32(uint32(f.base)))
 	e.AddRtAttr(unix.NFTA_PAYLOAD_OFFSET, be32(f.offset))
 	e.AddRtAttr(unix.NFTA_PAYLOAD_LEN, be32(f.size))
+	if !c.accept("&") {
+		return nil
+	}
+	mask, err := constant("a mask", c.next(), f.size)
+	if err != nil {
+		return err
+	}
+	e = c.expression("bitwise")
+	e.AddRtAttr(unix.NFTA_BITWISE_SREG, be32(register))
+	e.AddRtAttr(unix.NFTA_BITWISE_DREG, be32(register))
+	e.AddRtAttr(unix.NFTA_BITWISE_LEN, be32(f.size))
+	e.AddRtAttr(unix.NFTA_BITWISE_MASK, nil).AddRtAttr(unix.NFTA_DATA_VALUE, mask)
+	e.AddRtAttr(unix.NFTA_BITWISE_XOR, nil).AddRtAttr(unix.NFTA_DATA_VALUE, make([]byte, f.size))
+	return nil
 }
 
 // constant returns the bytes of a value. The name of a link may end in a star:

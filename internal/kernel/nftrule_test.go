@@ -14,19 +14,22 @@ import (
 // part of a rule out.
 func TestRulesThatAreNone(t *testing.T) {
 	for rule, want := range map[string]string{
-		"tcp dport 80 drop":                            `"tcp dport" is no field`,
-		"udp dport":                                    `"" is no value of udp dport`,
-		"udp dport 65536 drop":                         `"65536" is no value of udp dport`,
-		"meta l4proto sctp drop":                       `"sctp" is no value of meta l4proto`,
-		`meta iifname "*" drop`:                        `"*" is no beginning of a link's name`,
-		"ip saddr ::1 drop":                            `"::1" is no value of ip saddr`,
-		"meta iifname . ip saddr 10.0.0.1 drop":        `"10.0.0.1" is no set`,
-		"@nh,4,8 0x00 drop":                            `"@nh,4,8" is no field`,
-		"@ll,0,48 0x00 drop":                           `"@ll,0,48" is no field`,
-		"@th,0,32 0x00 drop":                           `"0x00" is no value of @th,0,32`,
-		"ip6 saddr != 0xzz drop":                       `"0xzz" is no value of ip6 saddr`,
-		"ip saddr > @members_ipv4 drop":                `"@members_ipv4" is no value of ip saddr`,
-		"counter reject":                               `"reject" is no field`,
+		"tcp dport 80 drop":                     `"tcp dport" is no field`,
+		"udp dport":                             `"" is no value of udp dport`,
+		"udp dport 65536 drop":                  `"65536" is no value of udp dport`,
+		"meta l4proto sctp drop":                `"sctp" is no value of meta l4proto`,
+		`meta iifname "*" drop`:                 `"*" is no beginning of a link's name`,
+		"ip saddr ::1 drop":                     `"::1" is no value of ip saddr`,
+		"meta iifname . ip saddr 10.0.0.1 drop": `"10.0.0.1" is no set`,
+		"@nh,4,8 0x00 drop":                     `"@nh,4,8" is no field`,
+		"@ll,0,48 0x00 drop":                    `"@ll,0,48" is no field`,
+		"@th,0,32 0x00 drop":                    `"0x00" is no value of @th,0,32`,
+		"ip6 saddr != 0xzz drop":                `"0xzz" is no value of ip6 saddr`,
+		"ip saddr > @networks drop":             `"@networks" is no value of ip saddr`,
+		"ip saddr & 0xff drop":                  `"0xff" is no value of a mask`,
+		"ip saddr & drop":                       `"drop" is no value of a mask`,
+		"ip6 saddr . ip6 saddr . ip6 saddr . ip6 saddr . ip saddr @x drop": "so many fields fit into no registers",
+		"counter reject": `"reject" is no field`,
 		strings.Repeat("counter ", 20) + "meta mark 1": `"meta mark" is no field`,
 	} {
 		_, err := compile(rule)
@@ -40,6 +43,7 @@ func TestRulesThatAreNone(t *testing.T) {
 func FuzzCompile(f *testing.F) {
 	for _, rule := range []string{
 		"udp dport 4789 goto tunnel", "@th,96,24 != @networks accept", "counter drop", "ip6 saddr != :: accept",
+		"@th,224,16 0x86dd @th,296,8 != 0xff ip saddr . @th,96,24 . @th,304,128 & 0xffffffffffff00000000000000000000 @peers_ipv6_48_over_ipv4 accept",
 		"@nh,0,48 0x000108000604 meta iifname . ether saddr . arp saddr ip @sources_ipv4 accept",
 	} {
 		f.Add(rule)
@@ -55,20 +59,19 @@ func FuzzCompile(f *testing.F) {
 // can be deleted again, or not at all.
 func FuzzElement(f *testing.F) {
 	for _, e := range []dataplane.Element{
-		dataplane.Member(netip.MustParseAddr("192.0.2.1")), dataplane.Member(netip.MustParseAddr("2001:db8::1")), dataplane.OnHost(5),
+		dataplane.Peer(netip.MustParseAddr("192.0.2.1"), 5, netip.MustParsePrefix("10.64.2.0/24")),
+		dataplane.Peer(netip.MustParseAddr("2001:db8::1"), 1<<24-1, netip.MustParsePrefix("fd64::/64")), dataplane.OnHost(5),
 		dataplane.Source("ove0", cluster.MAC{2}, netip.MustParseAddr("10.64.1.2")), dataplane.Source("ove0123456789ab", cluster.MAC{2}, netip.MustParseAddr("::")),
 	} {
-		f.Add(uint8(e.Set.Kind), uint8(e.Set.Family), elementKey(e.ElementKey))
+		f.Add(e.Set.Name(), elementKey(e.ElementKey))
 	}
-	f.Fuzz(func(t *testing.T, kind, family uint8, key []byte) {
-		set := setKeys[int(kind^family)%len(setKeys)]
-		for _, k := range setKeys {
-			if uint8(k.Kind) == kind && uint8(k.Family) == family {
-				set = k
-			}
+	f.Fuzz(func(t *testing.T, name string, key []byte) {
+		set, ok := setNamed(name)
+		if ok && set.Name() != name {
+			t.Errorf("%q is the name of %s", name, set)
 		}
-		e, ok := elementOf(set, key)
-		if !ok {
+		e, is := elementOf(set, key)
+		if !ok || !is {
 			return
 		}
 		if back := elementKey(e.ElementKey); !bytes.Equal(back, key) {

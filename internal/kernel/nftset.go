@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -15,13 +18,22 @@ import (
 	"github.com/ovlnet/ovl/internal/reconcile"
 )
 
-// setKeys are all sets that there can be.
-var setKeys = []dataplane.SetKey{
-	{Kind: dataplane.Members, Family: dataplane.IPv4},
-	{Kind: dataplane.Members, Family: dataplane.IPv6},
-	{Kind: dataplane.Networks},
-	{Kind: dataplane.Sources, Family: dataplane.IPv4},
-	{Kind: dataplane.Sources, Family: dataplane.IPv6},
+// setNamed returns the set that has a name; ok is false if none of ours can have it.
+func setNamed(name string) (k dataplane.SetKey, ok bool) {
+	families := map[string]dataplane.Family{dataplane.IPv4.String(): dataplane.IPv4, dataplane.IPv6.String(): dataplane.IPv6}
+	switch words := strings.Split(name, "_"); {
+	case len(words) == 1:
+		k.Kind = dataplane.Networks
+	case len(words) == 2:
+		k.Kind, k.Family = dataplane.Sources, families[words[1]]
+	case len(words) == 5: // peers_ipv4_24_over_ipv6
+		bits, err := strconv.ParseUint(words[2], 10, 8)
+		k = dataplane.SetKey{Kind: dataplane.Peers, Family: families[words[4]], Inner: families[words[1]], Bits: uint8(bits)}
+		if err != nil || k.Inner == 0 || uint32(bits) > 8*addrLen(k.Inner) {
+			return k, false
+		}
+	}
+	return k, k.Name() == name && (k.Family != 0 || k.Kind == dataplane.Networks)
 }
 
 // The numbers by which nft(8) knows the types of what a set holds (enum datatypes
@@ -42,12 +54,19 @@ const (
 	vniOffset = 8 + 4
 )
 
+// The source address of the packet in a frame in the tunnel: behind the headers of
+// UDP, VXLAN and Ethernet.
+const (
+	innerSource4 = 8 + 8 + 14 + 12
+	innerSource6 = 8 + 8 + 14 + 8
+)
+
 // keyType returns the type of a set's elements and their length in bytes. Each
 // part of an element that has several is padded to a whole register.
 func keyType(k dataplane.SetKey) (typ, size uint32) {
-	typ, size = nftIPv4, 4
+	typ, size = nftIPv4, addrLen(k.Family)
 	if k.Family == dataplane.IPv6 {
-		typ, size = nftIPv6, 16
+		typ = nftIPv6
 	}
 	switch k.Kind {
 	case dataplane.Networks:
@@ -55,8 +74,16 @@ func keyType(k dataplane.SetKey) (typ, size uint32) {
 	case dataplane.Sources:
 		return nftIfname<<12 | nftEtherAddr<<6 | typ, unix.IFNAMSIZ + padded(len(cluster.MAC{})) + size
 	default:
-		return typ, size
+		return typ<<12 | nftInteger<<6 | nftInteger, size + padded(vniLen) + addrLen(k.Inner)
 	}
+}
+
+// addrLen returns the length of a family's addresses in bytes.
+func addrLen(f dataplane.Family) uint32 {
+	if f == dataplane.IPv6 {
+		return 16
+	}
+	return 4
 }
 
 // padded rounds a length up to whole registers.
@@ -73,12 +100,10 @@ type foundSet struct {
 func (n *nft) sets(in dataplane.NFTable) (found []foundSet, err error) {
 	err = n.list(unix.NFT_MSG_GETSET, in, func(list []syscall.NetlinkRouteAttr) {
 		s := foundSet{name: textOf(list, unix.NFTA_SET_NAME)}
-		for _, k := range setKeys {
+		if k, ok := setNamed(s.name); ok && k.In() == in {
 			typ, size := keyType(k)
-			if k.In() == in && k.Name() == s.name && fromBE32(valueOf(list, unix.NFTA_SET_KEY_TYPE)) == typ &&
-				fromBE32(valueOf(list, unix.NFTA_SET_KEY_LEN)) == size && fromBE32(valueOf(list, unix.NFTA_SET_FLAGS)) == 0 {
-				s.key, s.ours = k, true
-			}
+			s.key, s.ours = k, fromBE32(valueOf(list, unix.NFTA_SET_KEY_TYPE)) == typ &&
+				fromBE32(valueOf(list, unix.NFTA_SET_KEY_LEN)) == size && fromBE32(valueOf(list, unix.NFTA_SET_FLAGS)) == 0
 		}
 		found = append(found, s)
 	})
@@ -123,23 +148,54 @@ func newSet(k dataplane.SetKey, id uint32) *nl.NetlinkRequest {
 
 // setData returns what nft(8) wants to be told of a set by its writer, or it could
 // not list one that it can load again, and somebody keeps his whole firewall that
-// way: the elements' order of bytes (of the network) and, of a type that is only a
-// number, where in a packet such a number stands: @th,96,24 (enum
+// way: the elements' order of bytes (of the network, or none for several) and, of a
+// type that is only a number, where in a packet such a number stands: @th,96,24 (enum
 // nftnl_udata_set_types in libnftnl's udata.h, expr_payload_build_udata in nftables'
-// src/payload.c).
+// src/payload.c, concat_expr_build_udata in src/expression.c).
 func setData(k dataplane.SetKey) []byte {
-	number := func(typ byte, v uint32) []byte { return udata(typ, nl.Uint32Attr(v)) }
 	const (
-		keyByteorder, bigEndian = 0, 2
-		keyTypeof, payload      = 3, 7
+		keyByteorder, bigEndian  = 0, 2
+		keyTypeof                = 3
+		payload, concat          = 7, 13 // enum expr_types
+		descIP, descIP6          = 12, 13
+		ipSource, ip6Source      = 11, 8 // IPHDR_SADDR, IP6HDR_SADDR
+		protocolDesc, headerType = 0, 1
 	)
-	data := number(keyByteorder, bigEndian)
-	if k.Kind == dataplane.Networks {
-		where := slices.Concat(number(0, 0), number(1, 2), number(2, unix.NFT_PAYLOAD_TRANSPORT_HEADER+1), number(3, vniOffset*8), number(4, vniLen*8))
-		data = append(data, udata(keyTypeof, slices.Concat(number(0, payload), udata(1, where)))...)
+	// typeof is an expression; several are joined.
+	typeof := func(data ...[]byte) []byte {
+		if len(data) == 1 {
+			return udata(keyTypeof, slices.Concat(number(0, payload), udata(1, data[0])))
+		}
+		var joined []byte
+		for i, d := range data {
+			joined = append(joined, udata(byte(i), slices.Concat(number(0, payload), udata(1, d)))...)
+		}
+		return udata(keyTypeof, slices.Concat(number(0, concat), udata(1, joined)))
 	}
-	return data
+	switch k.Kind {
+	case dataplane.Networks:
+		return append(number(keyByteorder, bigEndian), typeof(rawData(vniOffset, vniLen))...)
+	case dataplane.Peers:
+		host, from := slices.Concat(number(protocolDesc, descIP), number(headerType, ipSource)), rawData(innerSource4, addrLen(k.Inner))
+		if k.Family == dataplane.IPv6 {
+			host = slices.Concat(number(protocolDesc, descIP6), number(headerType, ip6Source))
+		}
+		if k.Inner == dataplane.IPv6 {
+			from = rawData(innerSource6, addrLen(k.Inner))
+		}
+		return append(number(keyByteorder, 0), typeof(host, rawData(vniOffset, vniLen), from)...)
+	default:
+		return number(keyByteorder, bigEndian)
+	}
 }
+
+// rawData tells of a place behind the beginning of the transport header.
+func rawData(offset, size uint32) []byte {
+	return slices.Concat(number(0, 0), number(1, 0), number(2, unix.NFT_PAYLOAD_TRANSPORT_HEADER+1), number(3, offset*8), number(4, size*8))
+}
+
+// number is a piece of 32 bits.
+func number(typ byte, v uint32) []byte { return udata(typ, nl.Uint32Attr(v)) }
 
 // udata is a piece of what nf_tables keeps for the writers of rules and sets: a
 // type and a length of one byte each, and the value.
@@ -173,13 +229,17 @@ func (n *nft) deleteTable(in dataplane.NFTable) error {
 // elementKey returns an element as the kernel has it, nil if it has a field that
 // does not fit its set.
 func elementKey(k dataplane.ElementKey) []byte {
+	vni := []byte{byte(k.VNI >> 16), byte(k.VNI >> 8), byte(k.VNI)}
 	switch {
 	case k.Set.Kind == dataplane.Networks:
-		return []byte{byte(k.VNI >> 16), byte(k.VNI >> 8), byte(k.VNI)}
+		return vni
 	case !k.Addr.IsValid() || k.Addr.Is4() != (k.Set.Family == dataplane.IPv4):
 		return nil
-	case k.Set.Kind == dataplane.Members:
-		return k.Addr.AsSlice()
+	case k.Set.Kind == dataplane.Peers:
+		if p := netip.PrefixFrom(k.From, int(k.Set.Bits)); p.Masked() != p || k.From.Is4() != (k.Set.Inner == dataplane.IPv4) {
+			return nil
+		}
+		return slices.Concat(k.Addr.AsSlice(), vni, []byte{0}, k.From.AsSlice())
 	case k.Link == "" || len(k.Link) >= unix.IFNAMSIZ:
 		return nil
 	}
@@ -196,21 +256,25 @@ func elementOf(set dataplane.SetKey, key []byte) (e dataplane.Element, ok bool) 
 	if _, size := keyType(set); len(key) != int(size) {
 		return e, false
 	}
-	whole := key
 	e.Set = set
-	switch set.Kind {
-	case dataplane.Networks:
-		e.VNI = cluster.VNI(key[0])<<16 | cluster.VNI(key[1])<<8 | cluster.VNI(key[2])
-		return e, true
-	case dataplane.Sources:
+	rest := key
+	if set.Kind == dataplane.Sources {
 		name, _, _ := bytes.Cut(key[:unix.IFNAMSIZ], []byte{0})
 		e.Link = string(name)
 		copy(e.MAC[:], key[unix.IFNAMSIZ:])
-		key = key[unix.IFNAMSIZ+8:]
-	default:
+		rest = key[unix.IFNAMSIZ+8:]
 	}
-	e.Addr = addr(key)
-	return e, set.Kind == dataplane.Members || bytes.Equal(elementKey(e.ElementKey), whole)
+	if set.Kind != dataplane.Networks {
+		e.Addr = addr(rest[:addrLen(set.Family)])
+		rest = rest[addrLen(set.Family):]
+	}
+	if set.Kind != dataplane.Sources {
+		e.VNI = cluster.VNI(rest[0])<<16 | cluster.VNI(rest[1])<<8 | cluster.VNI(rest[2])
+	}
+	if set.Kind == dataplane.Peers {
+		e.From = addr(rest[padded(vniLen):])
+	}
+	return e, bytes.Equal(elementKey(e.ElementKey), key)
 }
 
 func (n *nft) readElements(set dataplane.SetKey, state *dataplane.State) error {

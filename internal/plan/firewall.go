@@ -29,6 +29,11 @@ func (p *planner) firewall(nets []network) {
 		all := pooledOf(f, nets)
 		if len(all) == 0 {
 			p.chain(f, "filter", chainInput, p.nameRules(f), "INPUT")
+			if p.tunnelled(nets) {
+				// Frames that carry the other family are of this one.
+				p.chain(f, "raw", chainPrerouting, slices.Concat(p.reverseRule(f), p.tunnelRule(f)), "PREROUTING")
+				p.chain(f, "raw", chainOutput, p.tunnelRule(f), "OUTPUT")
+			}
 			continue
 		}
 		on, lans := split(all)
@@ -220,7 +225,7 @@ func masqueradeRules(f dataplane.Family, on []pooled) []string {
 // throughput. What is for this host itself stays tracked: its own firewall may
 // need that.
 func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
-	rules := slices.Concat(p.guardRules(), p.tunnelRule(f), loopbackRules(f))
+	rules := slices.Concat(p.guardRules(), p.reverseRule(f), p.tunnelRule(f), loopbackRules(f))
 	for _, n := range on {
 		rules = append(rules, p.directRules(f, n)...)
 		for _, dev := range n.devices() {
@@ -241,9 +246,27 @@ func (p *planner) guardRules() []string {
 	return rules
 }
 
+// tunnelled reports whether any of the networks has a tunnel.
+func (p *planner) tunnelled(nets []network) bool {
+	return slices.ContainsFunc(nets, func(n network) bool { return n.vxlan != "" })
+}
+
+// reverseRule keeps who is not on the underlay from sending frames in the name of a
+// member, to this host or through it to another: a container of any other bridge may
+// make packets from any address. What comes in by another link than the underlay's
+// must be of somebody whom this host would answer by that link.
+func (p *planner) reverseRule(f dataplane.Family) []string {
+	if dataplane.FamilyOf(p.local.Underlay.Addrs[0]) != f {
+		return nil
+	}
+	return []string{fmt.Sprintf("! -i %s -p udp -m udp --dport %d -m rpfilter --invert -j DROP", p.local.Underlay.Link, p.local.Port)}
+}
+
 // tunnelRule keeps the tunnel itself untracked, in the underlay's family. No
 // stateful rule could match it anyway: the source port is a hash of the inner
-// flow, so the two directions are never one connection.
+// flow, so the two directions are never one connection. What is not tracked is not
+// translated either: a frame that some container here made for another host does not
+// get this host's address.
 func (p *planner) tunnelRule(f dataplane.Family) []string {
 	if dataplane.FamilyOf(p.local.Underlay.Addrs[0]) != f {
 		return nil

@@ -12,7 +12,7 @@ import (
 // guards emits what keeps strangers out of the tunnel and what may enter a bridge
 // from its ports; [planner.sources] says who may send there as whom.
 func (p *planner) guards(nets []network) {
-	if slices.ContainsFunc(nets, func(n network) bool { return n.vxlan != "" }) && p.able(dataplane.NFInet,
+	if p.tunnelled(nets) && p.able(dataplane.NFInet,
 		"tunnel", "frames from hosts that are no members are not kept out of the networks") {
 		p.tunnelGuard(nets)
 	}
@@ -33,45 +33,121 @@ func (p *planner) able(in dataplane.NFTable, subject, what string) bool {
 	return false
 }
 
-// tunnelGuard lets frames for this host's networks in from the cluster's hosts
-// alone. It is for all hosts, and not those that share a network with this one: a
-// host is in the cluster some time before its first subnet is, so that none of its
-// frames comes too early, and which networks its subnets are of is no secret to it
-// anyway. VXLAN of other programs on the same port goes by.
+// tunnelGuard lets a frame for one of this host's networks in if it comes from a host
+// of the cluster and says that it is from a subnet which that host holds in that
+// network; [planner.admit] says which those are. VXLAN of other programs on the same
+// port goes by.
 func (p *planner) tunnelGuard(nets []network) {
-	family := dataplane.FamilyOf(p.local.Underlay.Addrs[0])
-	members, networks := dataplane.SetKey{Kind: dataplane.Members, Family: family}, dataplane.SetKey{Kind: dataplane.Networks}
-	p.add(dataplane.Set{SetKey: members}, dataplane.Set{SetKey: networks})
-	p.state.ReserveElements(len(p.snapshot.Hosts))
-	for i := range p.snapshot.Hosts {
-		addr, ok := p.snapshot.Hosts[i].UnderlayFor(p.local.Underlay.Addrs[:1])
-		// What a host says of itself may be anything: it lets nobody in that sends
-		// from here.
-		if ok && addr.IsGlobalUnicast() && !slices.Contains(p.local.Underlay.Addrs, addr) {
-			e := dataplane.Member(addr)
-			p.state.Elements[e.ElementKey] = e
-		}
+	outer, networks := dataplane.FamilyOf(p.local.Underlay.Addrs[0]), dataplane.SetKey{Kind: dataplane.Networks}
+	p.add(dataplane.Set{SetKey: networks})
+	lines := []string{
+		// Where a packet is for this host: what is only forwarded, as all between
+		// containers is, costs nothing here, and fragments are put together.
+		"chain arrivals { type filter hook input priority -310; }",
+		fmt.Sprintf("udp dport %d goto tunnel", p.local.Port),
+		"chain tunnel",
+	}
+	for _, prefix := range leased(nets) {
+		set := dataplane.PeerSet(outer, prefix)
+		p.add(dataplane.Set{SetKey: set})
+		lines = append(lines, peerRule(set))
 	}
 	for _, n := range nets {
 		if n.vxlan != "" {
 			p.add(dataplane.OnHost(n.VNI))
 		}
 	}
-	address := "ip saddr"
-	if family == dataplane.IPv6 {
-		address = "ip6 saddr"
-	}
 	p.add(dataplane.NewGuard(
 		dataplane.NFInet,
-		// Where a packet is for this host: what is only forwarded, as all between
-		// containers is, costs nothing here, and fragments are put together.
-		"chain arrivals { type filter hook input priority -310; }",
-		fmt.Sprintf("udp dport %d goto tunnel", p.local.Port),
-		"chain tunnel",
-		fmt.Sprintf("meta nfproto %s %s @%s accept", family, address, members.Name()),
-		"@th,96,24 != @"+networks.Name()+" accept",
-		fmt.Sprintf("meta nfproto %s counter drop", family),
+		append(lines, "@th,96,24 != @"+networks.Name()+" accept", fmt.Sprintf("meta nfproto %s counter drop", outer))...,
 	))
+}
+
+// leased returns the kinds of leases that there can be of the networks with a tunnel:
+// a prefix for each family and length, in order, subnets before static addresses, which
+// are rarer.
+func leased(nets []network) []netip.Prefix {
+	var kinds []netip.Prefix
+	add := func(a netip.Addr, bits int) {
+		zero := netip.PrefixFrom(netip.IPv6Unspecified(), bits)
+		if a.Is4() {
+			zero = netip.PrefixFrom(netip.IPv4Unspecified(), bits)
+		}
+		if !slices.Contains(kinds, zero) {
+			kinds = append(kinds, zero)
+		}
+	}
+	for _, n := range nets {
+		for _, pool := range n.Pools {
+			if n.vxlan == "" {
+				continue
+			}
+			add(pool.Prefix.Addr(), pool.HostPrefix)
+			if n.StaticRange(pool).IsValid() || n.answers(dataplane.FamilyOf(pool.Prefix.Addr())) {
+				add(pool.Prefix.Addr(), pool.Prefix.Addr().BitLen())
+			}
+		}
+	}
+	slices.SortFunc(kinds, cluster.ComparePrefix)
+	return kinds
+}
+
+// peerRule lets in what the elements of a set name. The raw fields are of the frame
+// behind the headers of UDP and VXLAN (8 bytes each) and Ethernet: its VNI, its type,
+// its source address. Nothing else than IP is let in: no ARP, and by its hop limit no
+// neighbour discovery, which is believed with 255 alone (RFC 4861) and would fill the
+// table of neighbours; what one host forwards to another has less.
+func peerRule(set dataplane.SetKey) string {
+	host, inner, size := "ip saddr", "@th,224,16 0x0800", 4
+	source := "@th,336,32"
+	if set.Inner == dataplane.IPv6 {
+		inner, size, source = "@th,224,16 0x86dd @th,296,8 != 0xff", 16, "@th,304,128"
+	}
+	if set.Family == dataplane.IPv6 {
+		host = "ip6 saddr"
+	}
+	if int(set.Bits) < size*8 {
+		mask := make([]byte, size)
+		for i := range int(set.Bits) {
+			mask[i/8] |= 0x80 >> (i % 8)
+		}
+		source += fmt.Sprintf(" & 0x%x", mask)
+	}
+	return fmt.Sprintf("meta nfproto %s %s %s . @th,96,24 . %s @%s accept", set.Family, inner, host, source, set.Name())
+}
+
+// answers reports whether hosts speak for themselves in a network's tunnel: where
+// containers are not masqueraded they ask another host, or a port that it publishes,
+// by way of the underlay, and it knows a way back through the tunnel.
+func (n network) answers(f dataplane.Family) bool { return !n.Internal && !n.masqueraded(f) }
+
+// admit emits what lets a peer's frames in: from its address, in the name of what it
+// holds. What a host says of itself may be anything: it lets nobody in that sends from
+// here.
+func (p *planner) admit(n network, lease cluster.Lease, host cluster.Host) {
+	addr, ok := host.UnderlayFor(p.local.Underlay.Addrs[:1])
+	if !ok || !p.elsewhere(addr) || p.local.NoGuard[dataplane.NFInet] {
+		return
+	}
+	// Not by Add, which makes an interface value of each row: there may be thousands.
+	e := dataplane.Peer(addr, n.VNI, lease.Prefix)
+	p.state.Elements[e.ElementKey] = e
+	f := dataplane.FamilyOf(lease.Prefix.Addr())
+	if !n.answers(f) {
+		return
+	}
+	for _, own := range host.Underlay {
+		pooled := slices.ContainsFunc(p.pools, func(p netip.Prefix) bool { return p.Contains(own) })
+		if dataplane.FamilyOf(own) == f && p.elsewhere(own) && !pooled {
+			e := dataplane.Peer(addr, n.VNI, netip.PrefixFrom(own, own.BitLen()))
+			p.state.Elements[e.ElementKey] = e
+		}
+	}
+}
+
+// elsewhere reports whether an address may be another host's.
+func (p *planner) elsewhere(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && !slices.Contains(p.local.Underlay.Addrs, a)
 }
 
 // portGuard decides about every frame that a container sends. Each rule lets

@@ -32,7 +32,7 @@ func TestGuards(t *testing.T) {
 		}
 		checkRules(t, s)
 		if !w.local.NoGuard[dataplane.NFInet] {
-			checkTunnel(t, w.local, s)
+			checkTunnel(t, w, s)
 		}
 		if !w.local.NoGuard[dataplane.NFBridge] {
 			checkPorts(t, w.local, s)
@@ -72,13 +72,42 @@ func checkRules(t *rapid.T, s dataplane.State) {
 	}
 }
 
-// checkTunnel: whoever has a way through the tunnel is let in, on every network that
-// is here, and never this host itself.
-func checkTunnel(t *rapid.T, l plan.Local, s dataplane.State) {
+// checkTunnel: whoever has a way through the tunnel is let in, in the name of what it
+// leads to and no other, and never this host itself.
+func checkTunnel(t *rapid.T, w world, s dataplane.State) {
+	l := w.local
+	underlay := map[netip.Addr][]netip.Addr{}
+	for _, h := range w.hosts {
+		for _, a := range h.Underlay {
+			underlay[a] = append(underlay[a], h.Underlay...)
+		}
+	}
 	has := func(e dataplane.Element) bool { _, ok := s.Elements[e.ElementKey]; return ok }
-	for _, f := range s.FDB {
-		if !has(dataplane.Member(f.Dst)) {
-			t.Errorf("%s: answers from there would be dropped", f)
+	for _, r := range s.Routes {
+		link := s.Links[dataplane.LinkKey{Name: r.Link}]
+		if r.NS != dataplane.Host || link.Kind != dataplane.VXLAN {
+			continue
+		}
+		at := s.FDB[dataplane.FDBKey{Link: r.Link, MAC: s.Neighs[dataplane.NeighKey{Link: r.Link, IP: r.Via}].MAC}].Dst
+		if !has(dataplane.Peer(at, link.VXLAN.VNI, r.Dst)) {
+			t.Errorf("%s: answers from there would be dropped", r)
+		}
+	}
+	subnets := map[netip.Prefix]bool{}
+	for e := range s.Elements {
+		if e.Set.Kind != dataplane.Peers {
+			continue
+		}
+		from := netip.PrefixFrom(e.From, int(e.Set.Bits))
+		if slices.Contains(underlay[e.Addr], e.From) {
+			continue // it speaks for itself
+		}
+		if _, routed := s.Routes[dataplane.RouteKey{Dst: from}]; !routed || subnets[from] {
+			t.Errorf("%s: nothing leads there, or it is another host's too", e)
+		}
+		subnets[from] = true
+		if slices.Contains(l.Underlay.Addrs, e.Addr) {
+			t.Errorf("%s is this host's own", e)
 		}
 	}
 	for _, link := range s.Links {
@@ -90,11 +119,6 @@ func checkTunnel(t *rapid.T, l plan.Local, s dataplane.State) {
 		}
 		if !has(dataplane.OnHost(link.VXLAN.VNI)) {
 			t.Errorf("%s is open to strangers: its VNI is not known", link)
-		}
-	}
-	for _, own := range l.Underlay.Addrs {
-		if has(dataplane.Member(own)) {
-			t.Errorf("this host's own %s is a member", own)
 		}
 	}
 }
@@ -141,8 +165,8 @@ func checkPorts(t *rapid.T, l plan.Local, s dataplane.State) {
 	}
 }
 
-// TestMembers: whom a host lets in by what others say of themselves.
-func TestMembers(t *testing.T) {
+// TestPeers: whom a host lets in by what others say of themselves.
+func TestPeers(t *testing.T) {
 	net := cluster.Network{Name: "blue", VNI: 5, Driver: cluster.DriverOverlay, Pools: []cluster.Pool{{Prefix: netip.MustParsePrefix("10.64.0.0/16"), HostPrefix: 24}}}
 	own := []netip.Addr{netip.MustParseAddr("192.168.77.1"), netip.MustParseAddr("fd77::1")}
 	for _, c := range []struct {
@@ -151,14 +175,15 @@ func TestMembers(t *testing.T) {
 		says []string
 		want string
 	}{
-		{"both families", own, []string{"192.168.77.2", "fd77::2"}, "192.168.77.2"},
-		{"the tunnel's family alone", []netip.Addr{own[1], own[0]}, []string{"192.168.77.2", "fd77::2"}, "fd77::2"},
+		{"both families", own, []string{"192.168.77.2", "fd77::2"}, "192.168.77.2, 192.168.77.2 as 192.168.77.2"},
+		{"the tunnel's family alone", []netip.Addr{own[1], own[0]}, []string{"192.168.77.2", "fd77::2"}, "fd77::2, fd77::2 as 192.168.77.2"},
 		{"the other family", own, []string{"fd77::2"}, ""},
 		{"nothing", own, nil, ""},
 		{"this host's address", own, []string{"192.168.77.1"}, ""},
 		{"the loopback's", own, []string{"127.0.0.1"}, ""},
 		{"none", own, []string{"0.0.0.0"}, ""},
 		{"a group's", own, []string{"224.0.0.1"}, ""},
+		{"a container's besides", own[1:], []string{"10.64.7.7", "fd77::2"}, "fd77::2"},
 		{"one that is on every link", []netip.Addr{own[1]}, []string{"fe80::1"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -172,16 +197,25 @@ func TestMembers(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.Held = []cluster.Lease{{Network: "blue", Host: l.ID, Prefix: subnet}}
+			theirs, err := ipam.Subnet(net.Pools[0], other.ID, []netip.Prefix{subnet}, netip.Prefix{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			leases := []cluster.Lease{l.Held[0], {Network: "blue", Host: other.ID, Prefix: theirs}}
 			self := cluster.Host{ID: l.ID, VXLANPort: 4789, Underlay: c.own}
-			s := plan.Plan(cluster.NewSnapshot(1, []cluster.Network{net}, []cluster.Host{self, other}, nil), l).State
-			var members []string
+			s := plan.Plan(cluster.NewSnapshot(1, []cluster.Network{net}, []cluster.Host{self, other}, leases), l).State
+			var peers []string
 			for e := range s.Elements {
-				if e.Set.Kind == dataplane.Members {
-					members = append(members, e.Addr.String())
+				if e.Set.Kind == dataplane.Peers {
+					who := e.Addr.String()
+					if e.Set.Bits == 32 {
+						who += " as " + e.From.String()
+					}
+					peers = append(peers, who)
 				}
 			}
-			if got := strings.Join(slices.Sorted(slices.Values(members)), " "); got != c.want {
-				t.Errorf("members are %q; want %q", got, c.want)
+			if got := strings.Join(slices.Sorted(slices.Values(peers)), ", "); got != c.want {
+				t.Errorf("peers are %q; want %q", got, c.want)
 			}
 		})
 	}

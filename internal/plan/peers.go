@@ -14,6 +14,7 @@ func (p *planner) peers(n network) {
 	var last netip.Prefix // of the accepted peers, which come sorted
 	leases := p.snapshot.NetworkLeases(n.Name)
 	p.state.Reserve(len(leases))
+	p.state.ReserveElements(len(leases))
 	for _, lease := range leases {
 		if lease.Host == p.local.ID {
 			continue
@@ -31,11 +32,14 @@ func (p *planner) peers(n network) {
 			continue
 		}
 		last = lease.Prefix
-		switch {
-		case !to.addr.IsValid():
-		case to.direct:
+		if !to.addr.IsValid() {
+			continue
+		}
+		// Also of one that is routed directly: it may not know that yet.
+		p.admit(n, lease, to.host)
+		if to.direct {
 			p.directPeer(n, lease, to.addr)
-		default:
+		} else {
 			p.tunnelPeer(n, lease, to.addr)
 		}
 	}
@@ -57,6 +61,7 @@ func (n network) clash(other netip.Prefix) string {
 
 // way is how a peer is reached.
 type way struct {
+	host   cluster.Host
 	addr   netip.Addr // of its underlay; not valid = not at all, and no problem
 	direct bool       // without the tunnel
 }
@@ -84,7 +89,7 @@ func (p *planner) peer(n network, lease cluster.Lease) (to way, problem string) 
 		return to, "the cluster has no such host"
 	}
 	if via, ok := p.direct(n, lease, host); ok {
-		return way{via, true}, ""
+		return way{host, via, true}, ""
 	}
 	addr, ok := host.UnderlayFor(p.local.Underlay.Addrs[:1])
 	switch {
@@ -95,7 +100,7 @@ func (p *planner) peer(n network, lease cluster.Lease) (to way, problem string) 
 	case host.VXLANPort != p.local.Port:
 		return to, fmt.Sprintf("it uses VXLAN port %d, this host %d", host.VXLANPort, p.local.Port)
 	}
-	return way{addr, false}, ""
+	return way{host, addr, false}, ""
 }
 
 // tunnelPeer emits the three rows of a peer behind VXLAN: the route to its

@@ -17,6 +17,11 @@ func Plan(s *cluster.Snapshot, l Local) Result {
 	p := &planner{snapshot: s, local: l, belongs: cluster.SegmentsOf(l.Attachments)}
 	nets := p.networks()
 	for _, n := range nets {
+		for _, pool := range n.Pools {
+			p.pools = append(p.pools, pool.Prefix)
+		}
+	}
+	for _, n := range nets {
 		drivers[n.Driver](p, n)
 	}
 	p.containers(nets)
@@ -33,6 +38,7 @@ type planner struct {
 	snapshot *cluster.Snapshot
 	local    Local
 	belongs  cluster.Segments // the subnets of this host
+	pools    []netip.Prefix   // of the networks here
 	state    dataplane.State
 	problems []cluster.Problem
 }

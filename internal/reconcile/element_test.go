@@ -12,7 +12,7 @@ import (
 	"github.com/ovlnet/ovl/internal/reconcile"
 )
 
-// watched is a kernel that remembers what was read of the host.
+// watched is a kernel that repeers what was read of the host.
 type watched struct {
 	reconcile.Kernel
 	read dataplane.Tables
@@ -23,11 +23,11 @@ func (w *watched) Observe(ctx context.Context, scope dataplane.Scope) (dataplane
 	return w.Kernel.Observe(ctx, scope)
 }
 
-// guarded is the state of wanted with a guard of its tunnel and one member.
+// guarded is the state of wanted with a guard of its tunnel and one peer.
 func guarded() dataplane.State {
 	s := wanted()
-	member := dataplane.Member(netip.MustParseAddr("192.168.77.2"))
-	s.Add(dataplane.Set{SetKey: member.Set}, member, dataplane.NewGuard(dataplane.NFInet, "chain tunnel", "ip saddr @members_ipv4 accept"))
+	peer := dataplane.Peer(netip.MustParseAddr("192.168.77.2"), 5, netip.MustParsePrefix("10.64.2.0/24"))
+	s.Add(dataplane.Set{SetKey: peer.Set}, peer, dataplane.NewGuard(dataplane.NFInet, "chain tunnel", "ip saddr . @th,96,24 . @th,336,32 & 0xffffff00 @peers_ipv4_24_over_ipv4 accept"))
 	return s
 }
 
@@ -43,7 +43,7 @@ func TestElementsAreBelieved(t *testing.T) {
 	k.read = 0
 	bridge := want.Links[dataplane.LinkKey{Name: "ovb5"}]
 	bridge.MTU = 1400 // a change after which more is read
-	want.Add(bridge, dataplane.Member(netip.MustParseAddr("192.168.77.3")))
+	want.Add(bridge, dataplane.Peer(netip.MustParseAddr("192.168.77.3"), 5, netip.MustParsePrefix("10.64.3.0/24")))
 	if rep := r.Apply(t.Context(), want, time.Now); rep.Applied != 2 || len(rep.Outcomes) > 0 {
 		t.Fatalf("%d operations, %v; want 2", rep.Applied, rep.Outcomes)
 	}
@@ -108,11 +108,11 @@ func TestRefusedElements(t *testing.T) {
 // same, and it is named.
 func TestManyElements(t *testing.T) {
 	want := guarded()
-	set := dataplane.SetKey{Kind: dataplane.Members, Family: dataplane.IPv4}
+	subnet := netip.MustParsePrefix("10.64.2.0/24")
 	for i := range byte(20) {
-		want.Add(dataplane.Member(netip.AddrFrom4([4]byte{192, 168, 78, i})))
+		want.Add(dataplane.Peer(netip.AddrFrom4([4]byte{192, 168, 78, i}), 5, subnet))
 	}
-	wrong := dataplane.Element{ElementKey: dataplane.ElementKey{Set: set, Addr: netip.MustParseAddr("fd77::1")}}
+	wrong := dataplane.Element{ElementKey: dataplane.ElementKey{Set: dataplane.PeerSet(dataplane.IPv4, subnet), Addr: netip.MustParseAddr("fd77::1"), From: subnet.Addr()}}
 	for _, broken := range []bool{false, true} {
 		k := newKernel()
 		r := reconcile.New(k)

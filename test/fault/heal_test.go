@@ -51,8 +51,8 @@ var breakages = map[string][]breakage{"links": {
 	{"rule added to the ports'", "nft insert rule bridge ovl frames accept"},
 	{"chain added", "nft 'add chain inet ovl theirs { type filter hook forward priority 0; policy drop; }'"},
 	{"set added", "nft 'add set inet ovl theirs { type ipv4_addr; }'"},
-	{"members deleted", "nft flush set inet ovl members_ipv4"},
-	{"a member too many", "nft add element inet ovl members_ipv4 { 192.0.2.99 }"},
+	{"peers' subnets deleted", "nft flush set inet ovl peers_ipv4_24_over_ipv4"},
+	{"a peer too many", "nft add element inet ovl peers_ipv4_24_over_ipv4 { 192.0.2.99 . 5 . 0x0a406300 }"},
 	{"sources deleted", "nft flush set bridge ovl sources_ipv4 && nft flush set bridge ovl sources_ipv6"},
 	{"a source too many", "nft add element bridge ovl sources_ipv4 { {veth} . 02:00:00:00:00:99 . 10.64.0.1 }"},
 }, "firewall and containers": {

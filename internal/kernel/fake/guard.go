@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"syscall"
 
@@ -73,6 +74,8 @@ func (k *Kernel) applyElement(verb dataplane.Verb, r dataplane.Element) error {
 	case !ok:
 		return syscall.ENOENT
 	case r.Set.Kind != dataplane.Networks && dataplane.FamilyOf(r.Addr) != r.Set.Family:
+		return syscall.EINVAL
+	case r.Set.Kind == dataplane.Peers && (dataplane.FamilyOf(r.From) != r.Set.Inner || netip.PrefixFrom(r.From, int(r.Set.Bits)).Masked().Addr() != r.From):
 		return syscall.EINVAL
 	case r.Set.Kind == dataplane.Sources && (r.Link == "" || len(r.Link) > 15):
 		return syscall.EINVAL

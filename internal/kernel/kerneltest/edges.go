@@ -130,7 +130,7 @@ func testRefusals(t *testing.T, h Harness) {
 func testMissing(t *testing.T, h Harness) {
 	a := h.Namespace(t)
 	none := zero(t, h)
-	refuse(t, h, reconcile.Gone, dataplane.Create, dataplane.Member(ip("192.0.2.77")))
+	refuse(t, h, reconcile.Gone, dataplane.Create, peer("192.0.2.77", "10.64.77.0/24"))
 	equal(t, none, observe(t, h, a))
 	before := world(a)
 	for k := range before.Elements {
@@ -140,7 +140,7 @@ func testMissing(t *testing.T, h Harness) {
 	}
 	before.Delete(dataplane.GuardKey{In: dataplane.NFInet})
 	for k := range before.Sets {
-		if k.Kind == dataplane.Members {
+		if k.Kind == dataplane.Peers {
 			before.Delete(k)
 		}
 	}
@@ -149,8 +149,8 @@ func testMissing(t *testing.T, h Harness) {
 	end.Name = "ove0000missing"
 	inGone := address("/run/netns/ovl-test-none", "eth0", "10.64.1.9/24")
 	for _, r := range []dataplane.Row{
-		end, inGone, dataplane.Member(ip("192.0.2.77")),
-		dataplane.NewGuard(dataplane.NFInet, "chain begin", "meta nfproto ipv6 ip6 saddr @members_ipv6 accept"),
+		end, inGone, peer("192.0.2.77", "10.64.77.0/24"),
+		dataplane.NewGuard(dataplane.NFInet, "chain begin", "meta nfproto ipv6 ip6 saddr . @th,96,24 . @th,304,128 @peers_ipv6_128_over_ipv6 accept"),
 		address("", "ovb77", "10.64.77.1/24"), neigh("ovx77", "10.64.77.0", 1), fdb("ovx77", 1, "192.0.2.7"),
 		route("", "10.64.77.0/24", "ovx77", "", ""),
 		route("", "10.64.77.0/24", vxlan, "10.77.0.1", ""), // a gateway that nothing leads to

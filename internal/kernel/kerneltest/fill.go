@@ -20,7 +20,7 @@ func testFill(t *testing.T, h Harness) {
 	var elements []dataplane.Element
 	for i := range 2500 {
 		at := netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x99, 14: byte(i >> 8), 15: byte(i)})
-		elements = append(elements, dataplane.Member(at), dataplane.Source("ove00000000fill", mac(byte(i)), at))
+		elements = append(elements, dataplane.Peer(at, 5, netip.PrefixFrom(at, 128)), dataplane.Source("ove00000000fill", mac(byte(i)), at))
 	}
 	for range 2 {
 		if err := f.Fill(t.Context(), elements); err != nil {
@@ -31,7 +31,7 @@ func testFill(t *testing.T, h Harness) {
 		want.Add(e)
 	}
 	equal(t, want, observe(t, h))
-	if err := f.Fill(t.Context(), []dataplane.Element{dataplane.Member(ip("192.0.2.200")), {ElementKey: dataplane.ElementKey{Set: dataplane.SetKey{Kind: dataplane.Members, Family: dataplane.IPv4}, Addr: ip("fd99::1")}}}); err == nil {
+	if err := f.Fill(t.Context(), []dataplane.Element{peer("192.0.2.200", "10.64.200.0/24"), {ElementKey: dataplane.ElementKey{Set: peer("192.0.2.200", "10.64.200.0/24").Set, Addr: ip("fd99::1"), From: ip("10.64.200.0")}}}); err == nil {
 		t.Error("an element of another family was made")
 	}
 	equal(t, want, observe(t, h))

@@ -241,7 +241,7 @@ func testHandAdds(t *testing.T, h Harness) {
 	for _, r := range []dataplane.Row{
 		address("", bridge, "10.99.0.1/24"), address("", bridge, "fd99::1/64"), address(a, "eth0", "10.99.0.2/24"),
 		neigh(vxlan, "10.64.99.0", 0x99), neigh(vxlan, "fd64:0:0:99::", 0x99), neigh(bridge, "10.64.1.77", 0x99),
-		dataplane.Member(ip("192.0.2.99")), dataplane.OnHost(99), dataplane.Source("ove0000", mac(0x99), ip("fd99::1")),
+		peer("192.0.2.99", "10.64.99.0/24"), dataplane.OnHost(99), dataplane.Source("ove0000", mac(0x99), ip("fd99::1")),
 		fdb(vxlan, 0x99, "192.0.2.99"),
 		route("", "10.64.99.0/24", bridge, "", ""), route("", "fd64:0:0:99::/64", bridge, "", ""), route(a, "10.98.0.0/24", "eth0", "", ""),
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-OLD"}, "-j ACCEPT"),

@@ -19,11 +19,11 @@ const (
 // segment, a VXLAN device over IPv6, and macvlans on the uplink's segment.
 func world(namespaces ...dataplane.NS) dataplane.State {
 	s := dataplane.NewState(
-		set(dataplane.Members, dataplane.IPv4), set(dataplane.Members, dataplane.IPv6), set(dataplane.Networks, 0),
+		peers(dataplane.IPv4, "10.64.2.0/24"), peers(dataplane.IPv4, "fd64::/64"), peers(dataplane.IPv6, "10.64.2.1/32"), peers(dataplane.IPv6, "fd64::/128"), set(dataplane.Networks, 0),
 		set(dataplane.Sources, dataplane.IPv4), set(dataplane.Sources, dataplane.IPv6),
-		dataplane.Member(ip("192.0.2.2")), dataplane.Member(ip("192.0.2.3")), dataplane.Member(ip("2001:db8::9")), dataplane.OnHost(5), dataplane.OnHost(1<<24-1),
+		peer("192.0.2.2", "10.64.2.0/24"), peer("192.0.2.3", "10.64.3.0/24"), peer("192.0.2.3", "fd64:0:0:3::/64"), peer("2001:db8::9", "10.64.2.1/32"), peer("2001:db8::9", "fd64::1/128"), dataplane.OnHost(5), dataplane.OnHost(1<<24-1),
 		dataplane.NewGuard(dataplane.NFInet, "chain begin { type filter hook input priority -310; }", "udp dport 4789 goto tunnel",
-			"chain tunnel", "meta nfproto ipv4 ip saddr @members_ipv4 accept", "@th,96,24 != @networks accept", "counter drop"),
+			"chain tunnel", "meta nfproto ipv4 @th,224,16 0x0800 ip saddr . @th,96,24 . @th,336,32 & 0xffffff00 @peers_ipv4_24_over_ipv4 accept", "@th,96,24 != @networks accept", "counter drop"),
 		dataplane.NewGuard(dataplane.NFBridge, "chain begin { type filter hook prerouting priority -300; }", `meta iifname != "ove*" accept`,
 			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 accept", "ether type ip6 goto six", "counter drop",
 			"chain six", "meta iifname . ether saddr . ip6 saddr @sources_ipv6 accept", "ip6 saddr :: icmpv6 type 135 accept", "counter drop"),
@@ -103,6 +103,14 @@ func container(ns dataplane.NS, i byte) []dataplane.Row {
 
 func set(kind dataplane.SetKind, f dataplane.Family) dataplane.Set {
 	return dataplane.Set{SetKey: dataplane.SetKey{Kind: kind, Family: f}}
+}
+
+func peers(over dataplane.Family, like string) dataplane.Set {
+	return dataplane.Set{SetKey: dataplane.PeerSet(over, netip.MustParsePrefix(like))}
+}
+
+func peer(addr, from string) dataplane.Element {
+	return dataplane.Peer(ip(addr), 5, netip.MustParsePrefix(from))
 }
 
 func mac(i byte) cluster.MAC { return cluster.MAC{2, 0x4a, 0, 0, 0, i} }
