@@ -244,8 +244,8 @@ func (c *capture) stop(t *testing.T) []frame {
 	}
 }
 
-// sendEnv makes this test binary a sender of raw frames through eth0 of the
-// container that it runs in.
+// sendEnv makes this test binary a sender of raw frames through the link that it
+// names.
 const sendEnv = "OVL_TEST_SEND"
 
 // TestSendFrames sends each line of its input, a frame in hexadecimal digits.
@@ -278,13 +278,19 @@ func TestSendFrames(t *testing.T) {
 // would say of them.
 func sendFrames(t *testing.T, c labtest.Container, link string, frames [][]byte) {
 	t.Helper()
-	cmd := itself(t, c.Lab, c.Host, sendEnv, link, "TestSendFrames", "ovlctl", "exec", c.Name, "--")
+	sendOn(t, c.Lab, c.Host, link, frames, "ovlctl", "exec", c.Name, "--")
+}
+
+// sendOn sends frames on a link of a host, or of what the command within leads into.
+func sendOn(t *testing.T, l *labtest.Lab, host, link string, frames [][]byte, within ...string) {
+	t.Helper()
+	cmd := itself(t, l, host, sendEnv, link, "TestSendFrames", within...)
 	var in strings.Builder
 	for _, f := range frames {
 		in.WriteString(hex.EncodeToString(f) + "\n")
 	}
 	cmd.Stdin = strings.NewReader(in.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("send frames from %s: %v: %s", c, err, out)
+		t.Fatalf("send frames from %s %v: %v: %s", host, within, err, out)
 	}
 }

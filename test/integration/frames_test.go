@@ -80,7 +80,13 @@ type ear struct {
 // text that the last frame holds.
 func listen(t *testing.T, c labtest.Container, link, end string) *ear {
 	t.Helper()
-	cmd := itself(t, c.Lab, c.Host, listenEnv, link+" "+end, "TestListen", "ovlctl", "exec", c.Name, "--")
+	return listenOn(t, c.Lab, c, link, end, "ovlctl", "exec", c.Name, "--")
+}
+
+// listenOn does so on a link of the host, or of what the command within leads into.
+func listenOn(t *testing.T, l *labtest.Lab, c labtest.Container, link, end string, within ...string) *ear {
+	t.Helper()
+	cmd := itself(t, l, c.Host, listenEnv, link+" "+end, "TestListen", within...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
