@@ -8,9 +8,12 @@ import (
 // Attachment is a container that this host has attached to networks. It is
 // local: the host's journal holds it, and the store sees only its endpoints.
 type Attachment struct {
-	ID         string // chosen by the runtime, unique on its host
-	Name       string // what others call it: a DNS label
-	NetNS      string // path of its network namespace
+	ID    string // chosen by the runtime, unique on its host
+	Name  string // what others call it: a DNS label
+	NetNS string // path of its network namespace
+	// Pin tells this namespace from the next at that path; "" if whatever is there
+	// is the container's, since its owner gave it the name.
+	Pin        string
 	Hostname   string
 	Interfaces []Interface
 	Ports      []Port // published on the host, sorted; at most [MaxPorts]

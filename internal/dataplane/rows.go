@@ -10,17 +10,42 @@ import (
 )
 
 // NS names a network namespace: "" is the host's own, anything else a path
-// such as /run/netns/web.
+// such as /run/netns/web. Where the kernel will give the path to another one day,
+// as it does with those of processes, the name has a pin too: see [NSOf].
 type NS string
 
 // Host is the host's own network namespace.
 const Host NS = ""
 
+// pinned stands between a path and its pin. No path of an attachment has it.
+const pinned = "\x00"
+
+// NSOf returns the name of the namespace that a is in: its path, and its pin if it
+// has one.
+func NSOf(a cluster.Attachment) NS {
+	if a.Pin == "" {
+		return NS(a.NetNS)
+	}
+	return NS(a.NetNS + pinned + a.Pin)
+}
+
+// Path returns the path that leads to the namespace.
+func (n NS) Path() string {
+	path, _, _ := strings.Cut(string(n), pinned)
+	return path
+}
+
+// Pin returns what the namespace at the path must be, or "" if any will do.
+func (n NS) Pin() string {
+	_, pin, _ := strings.Cut(string(n), pinned)
+	return pin
+}
+
 func (n NS) String() string {
 	if n == Host {
 		return "host"
 	}
-	return string(n)
+	return n.Path()
 }
 
 // Family is an address family, where the kernel keeps separate state for each

@@ -52,7 +52,7 @@ func New(cfg Config) (*Linux, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := openNS("/proc/thread-self/ns/net")
+	f, err := openNS(dataplane.NS("/proc/thread-self/ns/net"))
 	if err != nil {
 		return nil, fmt.Errorf("open the host's network namespace: %w", err)
 	}

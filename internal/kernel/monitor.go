@@ -122,7 +122,7 @@ func (m *Monitor) watches(link string) bool {
 // number returns the host's number of a namespace, giving it one if it has
 // none.
 func (m *Monitor) number(ns dataplane.NS) (int32, error) {
-	f, err := openNS(string(ns))
+	f, err := openNS(ns)
 	if err != nil {
 		return 0, err
 	}

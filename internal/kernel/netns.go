@@ -33,7 +33,7 @@ func (l *Linux) enter(ns dataplane.NS) (*space, error) {
 	if s, ok := l.visits.find(ns); ok {
 		return s, nil
 	}
-	f, err := openNS(string(ns))
+	f, err := openNS(ns)
 	if err != nil {
 		return nil, err
 	}
@@ -56,10 +56,26 @@ func (l *Linux) enter(ns dataplane.NS) (*space, error) {
 	return s, nil
 }
 
-// openNS opens the network namespace at path, or returns errNSGone if there is
-// none: the path is not there, or what is there is no namespace (the empty file
-// that remains of a named one whose mount is gone).
-func openNS(path string) (*os.File, error) {
+// openNS opens a network namespace, or returns errNSGone if there is none: the path
+// is not there, or what is there is no namespace (the empty file that remains of a
+// named one whose mount is gone), or another one than the pin says.
+func openNS(ns dataplane.NS) (*os.File, error) {
+	f, err := openPath(ns.Path())
+	if err != nil || ns.Pin() == "" {
+		return f, err
+	}
+	switch pin, err := Pin(f); {
+	case err != nil:
+		_ = f.Close()
+		return nil, err
+	case pin != ns.Pin():
+		_ = f.Close()
+		return nil, errNSGone
+	}
+	return f, nil
+}
+
+func openPath(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOTDIR):

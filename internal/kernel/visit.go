@@ -28,7 +28,7 @@ func (v *visits) find(ns dataplane.NS) (*space, bool) {
 	if !ok {
 		return nil, false
 	}
-	if isAt(s.file, string(ns)) {
+	if isAt(s.file, ns.Path()) {
 		return s, true
 	}
 	s.close()

@@ -84,7 +84,7 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 	alias := Alias(n.Name, att.ID)
 	p.add(
 		dataplane.Link{
-			LinkKey: dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: itf.Name}, Kind: dataplane.Veth,
+			LinkKey: dataplane.LinkKey{NS: dataplane.NSOf(att), Name: itf.Name}, Kind: dataplane.Veth,
 			MAC: itf.MAC, MTU: n.mtu, Up: att.Stage != cluster.Offered, Alias: alias, Peer: host,
 		},
 		dataplane.Link{
@@ -110,7 +110,7 @@ func (p *planner) addresses(n network, att cluster.Attachment, itf cluster.Inter
 	if att.Stage != cluster.Placed && att.Stage != cluster.Adopted {
 		return
 	}
-	ns, spare := dataplane.NS(att.NetNS), att.Stage == cluster.Adopted
+	ns, spare := dataplane.NSOf(att), att.Stage == cluster.Adopted
 	for _, a := range itf.Addrs {
 		around, gw := a.Masked(), ipam.Gateway(itf.SubnetFor(a))
 		if a.IsSingleIP() { // nothing is around it but the way onwards

@@ -127,6 +127,6 @@ func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 		case dataplane.JumpKey:
 			return chains[k.To] && k.FirewallOf == "nat"
 		}
-		return a.NetNS != "" && string(r.Key().Namespace()) == a.NetNS
+		return a.NetNS != "" && r.Key().Namespace() == dataplane.NSOf(a)
 	}
 }

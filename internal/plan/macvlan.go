@@ -152,7 +152,7 @@ func (p *planner) squatters(n network) {
 // onSegment emits an interface that is on a segment itself, with addresses that
 // are as long as the segment's and the segment's own gateway.
 func (p *planner) onSegment(n network, att cluster.Attachment, itf cluster.Interface) {
-	ns := dataplane.NS(att.NetNS)
+	ns := dataplane.NSOf(att)
 	p.add(dataplane.Link{
 		LinkKey: dataplane.LinkKey{NS: ns, Name: itf.Name}, Kind: dataplane.Macvlan, Parent: n.parent.link,
 		MAC: itf.MAC, MTU: n.mtu, Up: true, Alias: Alias(n.Name, att.ID),

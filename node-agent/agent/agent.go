@@ -380,7 +380,7 @@ func part(debt dataplane.Scope, spaces int) dataplane.Scope {
 func (a *Agent) fullScope() dataplane.Scope {
 	scope := dataplane.FullScope()
 	for _, att := range a.cfg.Attachments.List() {
-		scope.Add(dataplane.NS(att.NetNS), dataplane.NSTables)
+		scope.Add(dataplane.NSOf(att), dataplane.NSTables)
 	}
 	return scope
 }

@@ -79,8 +79,8 @@ func (a *Agent) known(scope dataplane.Scope, atts []cluster.Attachment) dataplan
 		return out
 	}
 	for _, att := range atts {
-		if ts, ok := scope[dataplane.NS(att.NetNS)]; ok {
-			out[dataplane.NS(att.NetNS)] = ts
+		if ts, ok := scope[dataplane.NSOf(att)]; ok {
+			out[dataplane.NSOf(att)] = ts
 		}
 	}
 	for k := range a.rec.Have().Links {
@@ -136,7 +136,7 @@ func (a *Agent) watch(atts []cluster.Attachment) {
 	for _, att := range atts {
 		switch {
 		case att.NetNS != "":
-			namespaces = append(namespaces, dataplane.NS(att.NetNS))
+			namespaces = append(namespaces, dataplane.NSOf(att))
 		case att.Sandbox != "":
 			namespaces = append(namespaces, dataplane.NS(att.Sandbox))
 		}

@@ -20,9 +20,9 @@ type Config struct {
 	Journal *Journal
 	Loop    Loop
 	Subnets Subnets
-	// NetNS tells why the namespace at a path cannot be attached: see
-	// [NetNSCheck].
-	NetNS func(path string) error
+	// NetNS tells why the namespace at a path cannot be attached, and what pins
+	// it: see [NetNSCheck].
+	NetNS func(path string) (pin string, err error)
 	// HostPort tells why a port of the host cannot be published: see [HostPort].
 	// nil = never.
 	HostPort func(cluster.Port) error
@@ -86,6 +86,9 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 	}
 	defer unlock()
 
+	if r.Pin, err = a.cfg.NetNS(r.NetNS); err != nil {
+		return none, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
+	}
 	if old, ok := a.cfg.Journal.Get(r.ID); ok {
 		return a.again(ctx, old, r)
 	}
@@ -140,7 +143,7 @@ func (a *Attachments) again(ctx context.Context, old cluster.Attachment, r Reque
 // networks that it names.
 func (a *Attachments) admit(ctx context.Context, r Request) (map[string]cluster.Network, error) {
 	if r.stage == cluster.Placed {
-		if err := a.cfg.NetNS(r.NetNS); err != nil {
+		if err := a.present(r.NetNS, r.Pin); err != nil {
 			return nil, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
 		}
 	}
@@ -301,7 +304,7 @@ func planned(verb string, att cluster.Attachment, p plan.Result) error {
 		return nil // nothing of it is wanted just now
 	}
 	for _, i := range att.Interfaces {
-		if _, ok := p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}]; ok {
+		if _, ok := p.State.Links[dataplane.LinkKey{NS: dataplane.NSOf(att), Name: i.Name}]; ok {
 			continue
 		}
 		for _, pr := range p.Problems {
@@ -321,7 +324,7 @@ func scopeOf(att cluster.Attachment) dataplane.Scope {
 	if att.NetNS == "" && att.Stage != cluster.Placed {
 		return nil // on the host, of which is known what is ours
 	}
-	return dataplane.Scope{dataplane.NS(att.NetNS): dataplane.NSTables}
+	return dataplane.Scope{dataplane.NSOf(att): dataplane.NSTables}
 }
 
 // rollBack undoes what a failed request began, also if its caller has gone.

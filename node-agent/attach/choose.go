@@ -54,7 +54,7 @@ func (s shortage) String() string {
 // choose returns the attachment for r, with an address of every family that its
 // networks have, or the first shortage. It is pure: it claims nothing.
 func choose(r Request, s supply, now time.Time) (cluster.Attachment, *shortage, error) {
-	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Hostname: r.Hostname, Ports: r.Ports, Labels: r.Labels, Created: now, Stage: r.stage}
+	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Pin: r.Pin, Hostname: r.Hostname, Ports: r.Ports, Labels: r.Labels, Created: now, Stage: r.stage}
 	if what := s.taken.conflict(r); what != "" {
 		return a, nil, refuse(codes.AlreadyExists, "%s: %s", r.verb(), what)
 	}

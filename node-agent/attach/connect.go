@@ -108,7 +108,7 @@ func more(att cluster.Attachment, w Want, verb string) Request {
 	wants = append(wants, w)
 	nameInterfaces(wants)
 	return Request{
-		ID: att.ID, Name: att.Name, NetNS: att.NetNS, Hostname: att.Hostname, Labels: att.Labels,
+		ID: att.ID, Name: att.Name, NetNS: att.NetNS, Pin: att.Pin, Hostname: att.Hostname, Labels: att.Labels,
 		Interfaces: wants[len(wants)-1:], doing: verb,
 	}
 }

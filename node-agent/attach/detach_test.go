@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -102,6 +103,46 @@ func TestVanished(t *testing.T) {
 		t.Error("what a had is still claimed")
 	}
 	r.mustAttach(t, ask("d", "blue"))
+}
+
+// A process has ended, and another one has its number by now.
+func TestAPathThatLeadsElsewhere(t *testing.T) {
+	r := newRig(t, network("blue", 7, 8, "10.64.0.0/16"))
+	const path = "/proc/7/ns/net"
+	r.pins[path] = "boot-100"
+	first := ask("first", "blue")
+	first.NetNS = path
+	att := r.mustAttach(t, first)
+	if att.Pin != "boot-100" {
+		t.Fatalf("pin %q, want boot-100", att.Pin)
+	}
+	if got := r.mustAttach(t, first); got.ID != att.ID { // the same again
+		t.Errorf("again: %+v", got)
+	}
+	ns := dataplane.NSOf(att)
+	if ns.Path() != path || ns.Pin() != "boot-100" || ns.String() != path {
+		t.Errorf("namespace %q: path %q, pin %q, text %q", string(ns), ns.Path(), ns.Pin(), ns)
+	}
+
+	r.pins[path] = "boot-200"
+	if _, err := r.Attach(t.Context(), first); status.Code(err) != codes.AlreadyExists {
+		t.Errorf("the same words for another namespace: %v, want ALREADY_EXISTS", err)
+	}
+	if _, err := r.Connect(t.Context(), "first", Want{Network: "blue", Name: "eth1"}); err == nil {
+		t.Error("connected what is at the path now")
+	}
+	second := ask("second", "blue") // eth0 as well
+	second.NetNS = path
+	if got := r.mustAttach(t, second); got.Pin != "boot-200" {
+		t.Errorf("pin %q, want boot-200", got.Pin)
+	}
+	r.Vanished([]dataplane.NS{ns})
+	if got := ids(r.List()); got != "[second]" {
+		t.Errorf("left %s, want [second]", got)
+	}
+	if again := startRig(t, r.db, r.loop, r.subnets).List(); len(again) != 1 || again[0].Pin != "boot-200" {
+		t.Errorf("after a restart: %+v", again)
+	}
 }
 
 func ids(atts []cluster.Attachment) string {

@@ -255,7 +255,8 @@ type rig struct {
 	subnets *fakeSubnets
 	journal *Journal
 	db      *bbolt.DB
-	missing map[string]bool // namespaces that do not exist
+	missing map[string]bool   // namespaces that do not exist
+	pins    map[string]string // of what is at a path
 }
 
 func newRig(t *testing.T, networks ...cluster.Network) *rig {
@@ -277,14 +278,14 @@ func startRig(t *testing.T, db *bbolt.DB, l *fakeLoop, s *fakeSubnets) *rig {
 		t.Fatal(err)
 	}
 	l.journal = j
-	r := &rig{loop: l, subnets: s, journal: j, db: db, missing: map[string]bool{}}
+	r := &rig{loop: l, subnets: s, journal: j, db: db, missing: map[string]bool{}, pins: map[string]string{}}
 	r.Attachments = New(Config{
 		Self: self, Journal: j, Loop: l, Subnets: s, Log: slog.New(slog.DiscardHandler), Limit: time.Minute,
-		NetNS: func(path string) error {
+		NetNS: func(path string) (string, error) {
 			if r.missing[path] {
-				return errNoNamespace
+				return "", errNoNamespace
 			}
-			return nil
+			return r.pins[path], nil
 		},
 	})
 	return r

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
 )
 
 // index says what is spoken for: by attachments in the journal, by those that
@@ -40,7 +41,10 @@ type netMAC struct {
 	mac     cluster.MAC
 }
 
-type nsLink struct{ netns, name string }
+type nsLink struct {
+	netns dataplane.NS
+	name  string
+}
 
 func newIndex(atts []cluster.Attachment) *index {
 	x := &index{
@@ -67,7 +71,7 @@ func (x *index) add(a cluster.Attachment) {
 	x.claimPorts(a)
 	for _, i := range a.Interfaces {
 		x.count(i, 1)
-		claim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
+		claim(x.links, nsLink{dataplane.NSOf(a), i.Name}, a.ID)
 		claim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
 		for _, p := range i.Addrs {
 			claim(x.addrs, netAddr{i.Network, p.Addr()}, a.ID)
@@ -111,7 +115,7 @@ func (x *index) drop(id, network string) {
 
 func (x *index) unclaim(a cluster.Attachment, i cluster.Interface) {
 	x.count(i, -1)
-	unclaim(x.links, nsLink{a.NetNS, i.Name}, a.ID)
+	unclaim(x.links, nsLink{dataplane.NSOf(a), i.Name}, a.ID)
 	unclaim(x.macs, netMAC{i.Network, i.MAC}, a.ID)
 	for _, p := range i.Addrs {
 		unclaim(x.addrs, netAddr{i.Network, p.Addr()}, a.ID)
@@ -135,12 +139,12 @@ func (x *index) conflict(r Request) string {
 	for id, a := range x.claims {
 		// A container may have several attachments, such as one for each
 		// network that a CNI runtime adds it to; they bear one name.
-		if a.Name == r.Name && whereabouts(a) != whereabouts(cluster.Attachment{ID: r.ID, NetNS: r.NetNS, Sandbox: r.sandbox}) {
+		if a.Name == r.Name && whereabouts(a) != whereabouts(cluster.Attachment{ID: r.ID, NetNS: r.NetNS, Pin: r.Pin, Sandbox: r.sandbox}) {
 			return fmt.Sprintf("the name %s is in use on this host by container %s: choose another, or remove that one", r.Name, x.who(id))
 		}
 	}
 	for _, w := range r.Interfaces {
-		if id, taken := x.links[nsLink{r.NetNS, w.Name}]; taken {
+		if id, taken := x.links[nsLink{r.ns(), w.Name}]; taken {
 			return fmt.Sprintf("interface %s of %s is in use by container %s: ask for another interface name", w.Name, r.NetNS, x.who(id))
 		}
 		if id, taken := x.macs[netMAC{w.Network, w.MAC}]; taken && !w.MAC.IsZero() {
@@ -159,7 +163,7 @@ func (x *index) conflict(r Request) string {
 // it is meant; before that is known it is one of its own.
 func whereabouts(a cluster.Attachment) string {
 	if a.NetNS != "" {
-		return a.NetNS
+		return string(dataplane.NSOf(a))
 	}
 	if a.Sandbox != "" {
 		return a.Sandbox

@@ -13,7 +13,7 @@ import (
 )
 
 func TestNetNSCheck(t *testing.T) {
-	check, err := NetNSCheck()
+	check, err := NetNSCheck(func(*os.File) (string, error) { return "boot-7", nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,15 +26,23 @@ func TestNetNSCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(dir, "nothing"), filepath.Join(file, "below"), file, pipe, dir, "/proc/self/ns/mnt"} {
-		if err := check(path); !errors.Is(err, errNoNamespace) {
+		if _, err := check(path); !errors.Is(err, errNoNamespace) {
 			t.Errorf("%s: %v, want %v", path, err, errNoNamespace)
 		}
 	}
-	if err := check("/proc/self/ns/net"); err == nil || errors.Is(err, errNoNamespace) {
+	if _, err := check("/proc/self/ns/net"); err == nil || errors.Is(err, errNoNamespace) {
 		t.Errorf("the host's own: %v, want a refusal that says so", err)
 	}
-	if err := check(stranger(t)); err != nil {
-		t.Errorf("a container's: %v", err)
+	theirs := stranger(t)
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(theirs, link); err != nil {
+		t.Fatal(err)
+	}
+	// However one gets there, the number of the process may be another's one day.
+	for _, path := range []string{theirs, link} {
+		if pin, err := check(path); err != nil || pin != "boot-7" {
+			t.Errorf("a process's at %s: pin %q, %v", path, pin, err)
+		}
 	}
 }
 

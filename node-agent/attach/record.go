@@ -21,6 +21,7 @@ type record struct {
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
 	NetNS      string            `json:"netns"`
+	Pin        string            `json:"pin,omitempty"`
 	Hostname   string            `json:"hostname,omitempty"`
 	Interfaces []recordInterface `json:"interfaces"`
 	Ports      []recordPort      `json:"ports,omitempty"`
@@ -50,7 +51,7 @@ type recordPort struct {
 }
 
 func encode(a cluster.Attachment) ([]byte, error) {
-	r := record{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Labels: a.Labels, Created: a.Created, Stage: a.Stage, Sandbox: a.Sandbox, Onward: a.Onward}
+	r := record{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Pin: a.Pin, Hostname: a.Hostname, Labels: a.Labels, Created: a.Created, Stage: a.Stage, Sandbox: a.Sandbox, Onward: a.Onward}
 	for _, i := range a.Interfaces {
 		r.Interfaces = append(r.Interfaces, recordInterface(i))
 	}
@@ -76,7 +77,7 @@ func decode(key string, raw []byte) (cluster.Attachment, error) {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return zero, fmt.Errorf("decode attachment %s: %w", quote(key), err)
 	}
-	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Hostname: r.Hostname, Labels: r.Labels, Created: r.Created, Stage: r.Stage, Sandbox: r.Sandbox, Onward: r.Onward}
+	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Pin: r.Pin, Hostname: r.Hostname, Labels: r.Labels, Created: r.Created, Stage: r.Stage, Sandbox: r.Sandbox, Onward: r.Onward}
 	for _, i := range r.Interfaces {
 		a.Interfaces = append(a.Interfaces, cluster.Interface(i))
 	}
@@ -101,6 +102,9 @@ func checkStored(a cluster.Attachment) error {
 	}
 	if bad := r.check(); len(bad) > 0 {
 		return errors.New(bad.String())
+	}
+	if len(a.Pin) > maxPin || !only(a.Pin, "-") {
+		return fmt.Errorf("pin %s: want at most %d letters, digits and '-'", quote(a.Pin), maxPin)
 	}
 	for _, i := range a.Interfaces {
 		if i.Name == "" || i.MAC.IsZero() || len(i.Addrs) == 0 {

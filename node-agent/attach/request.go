@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
@@ -19,6 +20,7 @@ const (
 	maxID         = 128 // bytes
 	maxInterfaces = 16
 	maxPath       = 1024 // bytes, of a namespace's path
+	maxPin        = 64   // bytes, of what tells it from the next at that path
 	maxHostname   = 64   // HOST_NAME_MAX of Linux
 	maxLinkName   = 15   // IFNAMSIZ less the final zero
 )
@@ -26,6 +28,7 @@ const (
 // Request asks for an attachment.
 type Request struct {
 	ID, Name, NetNS, Hostname string
+	Pin                       string // of the namespace: [cluster.Attachment.Pin]
 	Interfaces                []Want
 	Ports                     []cluster.Port // sorted
 	Labels                    map[string]string
@@ -41,6 +44,11 @@ func (r Request) verb() string {
 		return r.doing
 	}
 	return "attach " + r.Name
+}
+
+// ns names the namespace that is meant.
+func (r Request) ns() dataplane.NS {
+	return dataplane.NSOf(cluster.Attachment{NetNS: r.NetNS, Pin: r.Pin})
 }
 
 // Want asks for an interface on a network. What is empty is chosen.
@@ -266,7 +274,7 @@ func only(s, more string) bool {
 
 // asks reports whether the attachment is what r asks for.
 func (r Request) asks(a cluster.Attachment) bool {
-	if r.ID != a.ID || r.stage != a.Stage || r.Name != a.Name || r.NetNS != a.NetNS || r.Hostname != a.Hostname ||
+	if r.ID != a.ID || r.stage != a.Stage || r.Name != a.Name || r.NetNS != a.NetNS || a.Pin != "" && r.Pin != a.Pin || r.Hostname != a.Hostname ||
 		!maps.Equal(r.Labels, a.Labels) || !slices.Equal(r.Ports, a.Ports) || len(r.Interfaces) != len(a.Interfaces) {
 		return false
 	}

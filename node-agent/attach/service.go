@@ -104,7 +104,7 @@ func (s *Service) GetAttachment(_ context.Context, m *ovlv1.GetAttachmentRequest
 func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachment {
 	snapshot := s.attachments.cfg.Loop.Snapshot()
 	return wire.Attachment(att, func(i cluster.Interface) wire.InterfaceDetail {
-		link := p.State.Links[dataplane.LinkKey{NS: dataplane.NS(att.NetNS), Name: i.Name}]
+		link := p.State.Links[dataplane.LinkKey{NS: dataplane.NSOf(att), Name: i.Name}]
 		d := wire.InterfaceDetail{HostLink: plan.HostEnd(att, i), MTU: link.MTU}
 		n, ok := snapshot.Network(i.Network)
 		if ok {
@@ -118,7 +118,7 @@ func (s *Service) message(att cluster.Attachment, p plan.Result) *ovlv1.Attachme
 				d.Gateways = append(d.Gateways, gw)
 			}
 		}
-		d.Routes = routes(p.State, dataplane.NS(att.NetNS), i.Name)
+		d.Routes = routes(p.State, dataplane.NSOf(att), i.Name)
 		return d
 	})
 }

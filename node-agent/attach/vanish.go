@@ -2,6 +2,7 @@ package attach
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -22,7 +23,7 @@ func (a *Attachments) Vanished(gone []dataplane.NS) {
 	var ids []string
 	var left []cluster.Attachment
 	for _, att := range a.cfg.Journal.List() {
-		if !ended[dataplane.NS(att.NetNS)] {
+		if !ended[dataplane.NSOf(att)] {
 			continue
 		}
 		unlock, free := a.ids.try(att.ID)
@@ -30,7 +31,7 @@ func (a *Attachments) Vanished(gone []dataplane.NS) {
 			continue
 		}
 		defer unlock()
-		if now, ok := a.cfg.Journal.Get(att.ID); ok && errors.Is(a.cfg.NetNS(now.NetNS), errNoNamespace) {
+		if now, ok := a.cfg.Journal.Get(att.ID); ok && errors.Is(a.present(now.NetNS, now.Pin), errNoNamespace) {
 			ids, left = append(ids, now.ID), append(left, now)
 		}
 	}
@@ -47,4 +48,14 @@ func (a *Attachments) Vanished(gone []dataplane.NS) {
 	}
 	a.publish()
 	a.Reconsider()
+}
+
+// present tells why the namespace at a path, the one that pin says, is not there to
+// be attached, or nil.
+func (a *Attachments) present(path, pin string) error {
+	there, err := a.cfg.NetNS(path)
+	if err == nil && pin != "" && there != pin {
+		return fmt.Errorf("open network namespace %s: %w any more, but that of a later process", path, errNoNamespace)
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/dataplane"
 )
 
 // Names is what all names mean to the containers of one host. It is immutable.
@@ -128,20 +129,21 @@ func localEndpoints(self cluster.HostID, own []cluster.Attachment) map[string][]
 // together returns the interfaces of each container that has several. A runtime may
 // attach one container several times, once for each network: its namespace makes it
 // one.
-func together(own []cluster.Attachment) map[string][]cluster.Interface {
-	count := make(map[string]int, len(own))
+func together(own []cluster.Attachment) map[dataplane.NS][]cluster.Interface {
+	count := make(map[dataplane.NS]int, len(own))
 	for _, att := range own {
 		if att.NetNS == "" {
 			continue // it has not arrived in its container
 		}
-		count[att.NetNS] += len(att.Interfaces)
+		count[dataplane.NSOf(att)] += len(att.Interfaces)
 	}
-	out := map[string][]cluster.Interface{}
+	out := map[dataplane.NS][]cluster.Interface{}
 	for _, att := range own {
-		if count[att.NetNS] < 2 {
+		ns := dataplane.NSOf(att)
+		if count[ns] < 2 {
 			continue // its network alone: what everybody on it sees
 		}
-		out[att.NetNS] = append(out[att.NetNS], att.Interfaces...)
+		out[ns] = append(out[ns], att.Interfaces...)
 	}
 	return out
 }

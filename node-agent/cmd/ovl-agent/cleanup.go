@@ -90,7 +90,7 @@ func attachedNamespaces(dir string) ([]dataplane.NS, error) {
 	var out []dataplane.NS
 	for _, att := range journal.List() {
 		if att.NetNS != "" {
-			out = append(out, dataplane.NS(att.NetNS))
+			out = append(out, dataplane.NSOf(att))
 		}
 	}
 	return out, nil

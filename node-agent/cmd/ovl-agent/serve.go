@@ -175,7 +175,7 @@ func (d *program) rooms() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	checkNS, err := attach.NetNSCheck()
+	checkNS, err := attach.NetNSCheck(kernel.Pin)
 	if err != nil {
 		return nil, err
 	}
