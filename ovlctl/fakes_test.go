@@ -169,6 +169,7 @@ type fakeAgent struct {
 	refuse    error // of every Attach
 	attached  map[string]*ovlv1.Attachment
 	request   *ovlv1.AttachRequest // the last one
+	domain    string               // of each network
 	connect   *ovlv1.ConnectRequest
 	status    *ovlv1.AgentStatus
 	plan      *ovlv1.GetPlanResponse
@@ -198,7 +199,7 @@ func (f attachmentFake) Attach(_ context.Context, r *ovlv1.AttachRequest) (*ovlv
 	for i, n := range r.GetInterfaces() {
 		a.Interfaces = append(a.Interfaces, &ovlv1.Interface{
 			Network: n.GetNetwork(), Name: fmt.Sprintf("eth%d", i),
-			Addresses: []string{fmt.Sprintf("10.64.%d.2/24", i)}, Gateways: []string{fmt.Sprintf("10.64.%d.1", i)},
+			Addresses: []string{fmt.Sprintf("10.64.%d.2/24", i)}, Gateways: []string{fmt.Sprintf("10.64.%d.1", i)}, Domain: f.a.domain,
 		})
 	}
 	f.a.attached[r.GetId()] = a

@@ -73,7 +73,7 @@ func (o *options) remove(ctx context.Context, name string, force bool) error {
 // absent says why a sandbox that is not there cannot be removed.
 func (c *client) absent(ctx context.Context, name string) error {
 	if found, err := c.attached(ctx, name); err == nil && found {
-		return codef(exitConflict, "remove sandbox %s: it is a container of another runtime, which removes it", name)
+		return codef(exitConflict, "remove sandbox %s: it is no sandbox of ovlctl run: its runtime removes it; what ovlctl attach attached, ovlctl detach detaches", name)
 	}
 	return codef(exitNotFound, "remove sandbox %s: there is none on this host; see ovlctl ps", name)
 }

@@ -53,7 +53,7 @@ func newRootCommand(o *options) *cobra.Command {
 		newTokenCommand(o), newMemberCommand(o), newLoginCommand(o))
 	addCommands(root, groupLocal,
 		newRunCommand(o), newExecCommand(o), newPsCommand(o), newLogsCommand(o), newRmCommand(o),
-		newConnectCommand(o), newDisconnectCommand(o),
+		newAttachCommand(o), newDetachCommand(o), newConnectCommand(o), newDisconnectCommand(o),
 		newAgentCommand(o), newWhoisCommand(o))
 	addCommands(root, groupOther, newVersionCommand(o), newContextCommand(o))
 	addCommands(root, groupOther, newLabCommand(o))

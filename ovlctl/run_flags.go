@@ -41,15 +41,24 @@ func (f *runFlags) register(c *cobra.Command, o *options) {
 	fl.BoolVarP(&f.detach, "detach", "d", false, "run in the background, with a log; see ovlctl logs")
 	fl.BoolVar(&f.remove, "rm", false, "remove the sandbox when its command has ended")
 	fl.StringVar(&f.name, "name", "", "name of the sandbox, by which others reach it")
-	fl.StringArrayVar(&f.networks, "network", nil, "network to attach to, or none, host, container:OTHER; NETWORK,ip=A,mac=M,alias=N for this one alone")
-	fl.StringArrayVar(&f.ips, "ip", nil, "address wanted on the first network, one of each family at most: in a subnet that this host holds or can take, or in the static range")
-	fl.StringVar(&f.mac, "mac", "", "MAC wanted on the first network")
 	fl.StringVar(&f.hostname, "hostname", "", "hostname inside (the name)")
-	fl.StringArrayVar(&f.aliases, "alias", nil, "another name on its networks")
 	fl.StringArrayVar(&f.dns, "dns", nil, "address of a resolver (those of the host)")
 	fl.StringArrayVar(&f.search, "dns-search", nil, "domain to look names up in")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "option of the resolver, such as ndots:2")
 	fl.StringArrayVar(&f.hosts, "add-host", nil, "line of /etc/hosts, NAME:IP; the IP host-gateway is the way to this host")
+	f.registerNetworks(c, o, "network to attach to, or none, host, container:OTHER; "+ofOneNetwork)
+}
+
+// ofOneNetwork says what is wanted on one network alone.
+const ofOneNetwork = "NETWORK,ip=A,mac=M,alias=N,interface=I for this one alone"
+
+// registerNetworks registers the flags that say what is attached how.
+func (f *runFlags) registerNetworks(c *cobra.Command, o *options, network string) {
+	fl := c.Flags()
+	fl.StringArrayVar(&f.networks, "network", nil, network)
+	fl.StringArrayVar(&f.ips, "ip", nil, "address wanted on the first network, one of each family at most: in a subnet that this host holds or can take, or in the static range")
+	fl.StringVar(&f.mac, "mac", "", "MAC wanted on the first network")
+	fl.StringArrayVar(&f.aliases, "alias", nil, "another name on its networks")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "port of the host, [HOSTIP:]HOSTPORT:PORT[/tcp|udp]")
 	fl.StringArrayVar(&f.tags, "label", nil, "label, KEY=VALUE")
 	completeFlag(c, "network", o.live(networkNames))

@@ -12,7 +12,7 @@ import (
 // addInterfaces reads --network and what goes with it.
 func (f *runFlags) addInterfaces(r *runSpec) error {
 	if len(f.networks) == 0 {
-		return usagef("run: --network is missing; see ovlctl network ls")
+		return usagef("--network is missing; see ovlctl network ls")
 	}
 	for _, n := range f.networks {
 		if mode, is, err := parseMode(n); err != nil {
@@ -69,7 +69,7 @@ func (f *runFlags) alone(mode string) error {
 	return nil
 }
 
-// parseNetwork reads NETWORK[,ip=A][,mac=M][,alias=N]: what is wanted on that
+// parseNetwork reads NETWORK[,ip=A][,mac=M][,alias=N][,interface=I]: what is wanted on that
 // network alone.
 func parseNetwork(s string) (*ovlv1.InterfaceRequest, error) {
 	name, rest, more := strings.Cut(s, ",")
@@ -89,8 +89,10 @@ func parseNetwork(s string) (*ovlv1.InterfaceRequest, error) {
 			err = setMAC(i, value)
 		case "alias":
 			err = addAliases(i, []string{value})
+		case "interface":
+			i.Name = value // the agent says what a name must be
 		default:
-			err = usagef("--network %q: want NETWORK[,ip=A][,mac=M][,alias=N]", s)
+			err = usagef("--network %q: want NETWORK[,ip=A][,mac=M][,alias=N][,interface=I]", s)
 		}
 		if err != nil {
 			return nil, err

@@ -109,7 +109,7 @@ func TestRunRefusesANameInUse(t *testing.T) {
 	w.agent.attached["web"] = w.attachment("web")
 	w.want(exitConflict, "", "ovlctl: run sandbox web: the name is in use by an attachment of this host; see ovlctl ps\n",
 		"run", "--name", "web", "--network", "blue")
-	w.want(exitConflict, "", "ovlctl: remove sandbox web: it is a container of another runtime, which removes it\n", "rm", "web")
+	w.want(exitConflict, "", "ovlctl: remove sandbox web: it is no sandbox of ovlctl run: its runtime removes it; what ovlctl attach attached, ovlctl detach detaches\n", "rm", "web")
 	delete(w.agent.attached, "web")
 	w.nothingLeft()
 }

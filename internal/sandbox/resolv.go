@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -120,6 +121,36 @@ func (r Resolv) String() string {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(r.Options, " "))
 	}
 	return b.String()
+}
+
+// resolvMark is the first line of the files that [Resolv.Write] writes.
+const resolvMark = "# Written by ovl: its resolvers know the other containers by name."
+
+// MayWriteResolv returns nil if [Resolv.Write] may write the file: there is none, an
+// empty one, or one that it has written before.
+func MayWriteResolv(path string) error {
+	old, err := readBounded(path, maxResolv)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		_, err = os.Stat(filepath.Dir(path))
+	case err == nil && len(old) > 0 && !strings.HasPrefix(string(old), resolvMark):
+		err = errors.New("it is not of ovl's making: name another file, or remove this one")
+	}
+	return wrap("write "+path, err)
+}
+
+// Write writes r to a file that is there for it. One that is there already is written
+// in place: whoever has mounted it sees the file and not its name.
+func (r Resolv) Write(path string) error {
+	if err := MayWriteResolv(path); err != nil {
+		return err
+	}
+	text := []byte(resolvMark + "\n" + r.String())
+	err := overwrite(path, text)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = writeFile(path, text)
+	}
+	return wrap("write "+path, err)
 }
 
 // readBounded reads a file of at most limit bytes.
