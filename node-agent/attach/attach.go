@@ -86,8 +86,10 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 	}
 	defer unlock()
 
-	if r.Pin, err = a.cfg.NetNS(r.NetNS); err != nil {
-		return none, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
+	if r.stage == cluster.Placed {
+		if r.Pin, err = a.cfg.NetNS(r.NetNS); err != nil {
+			return none, refuse(codes.FailedPrecondition, "%s: %v", r.verb(), err)
+		}
 	}
 	if old, ok := a.cfg.Journal.Get(r.ID); ok {
 		return a.again(ctx, old, r)
