@@ -64,7 +64,8 @@ type Interface struct {
 	Aliases []string
 	// Segment is the part of the network on this host whose bridge the interface
 	// is on: chosen with its addresses, below [MaxSegments].
-	Segment int
+	Segment   int
+	Bandwidth Bandwidth
 }
 
 // SubnetFor returns the subnet of this host whose gateway serves the

@@ -50,6 +50,8 @@ func Diff(want, have State) []Op {
 	guards, oldGuards := tableOps(want.Guards, have.Guards, compareGuard, sameGuard, nil, nil)
 	chains, oldChains := tableOps(want.Chains, have.Chains, compareChain, sameChain, nil, nil)
 	jumps, oldJumps := tableOps(want.Jumps, have.Jumps, compareJump, same[Jump], nil, nil)
+	lostQdisc := func(r Qdisc) bool { return gone(r.NS, r.Link) }
+	qdiscs, oldQdiscs := tableOps(want.Qdiscs, have.Qdiscs, compareQdisc, same[Qdisc], lostQdisc, lostQdisc)
 	lostAddr := func(r Addr) bool { return gone(r.NS, r.Link) }
 	addrs, oldAddrs := tableOps(want.Addrs, have.Addrs, compareAddr, same[Addr], lostAddr, lostAddr)
 	sysctls, _ := tableOps(want.Sysctls, have.Sysctls, compareSysctl, same[Sysctl], func(r Sysctl) bool {
@@ -70,8 +72,8 @@ func Diff(want, have State) []Op {
 	}
 
 	return slices.Concat(
-		sets, elements, guards, chains, jumps, d.linkOps(), addrs, sysctls, neighs, fdb, routes,
-		oldRoutes, oldFDB, oldNeighs, oldAddrs, oldLinks, oldJumps, oldChains, oldGuards, oldElements, oldSets, staleFlows(have),
+		sets, elements, guards, chains, jumps, d.linkOps(), qdiscs, addrs, sysctls, neighs, fdb, routes,
+		oldRoutes, oldFDB, oldNeighs, oldAddrs, oldQdiscs, oldLinks, oldJumps, oldChains, oldGuards, oldElements, oldSets, staleFlows(have),
 	)
 }
 
@@ -388,6 +390,8 @@ func Requires(r Row, want State) []Key {
 				}
 			}
 		}
+	case Qdisc:
+		need(LinkKey{r.NS, r.Link})
 	case Addr:
 		need(LinkKey{r.NS, r.Link})
 	case Sysctl:

@@ -23,6 +23,7 @@ const (
 	TableChain
 	TableJump
 	TableLink
+	TableQdisc // before anything can be sent
 	TableAddr
 	TableSysctl
 	TableNeigh
@@ -32,7 +33,7 @@ const (
 	numTables
 )
 
-var tableNames = [...]string{"set", "element", "guard", "chain", "jump", "link", "addr", "sysctl", "neigh", "fdb", "route", "flow"}
+var tableNames = [...]string{"set", "element", "guard", "chain", "jump", "link", "qdisc", "addr", "sysctl", "neigh", "fdb", "route", "flow"}
 
 func (t Table) String() string {
 	if int(t) < len(tableNames) {
@@ -48,7 +49,7 @@ type Tables uint16
 // namespace.
 const (
 	AllTables Tables = 1<<numTables - 1
-	NSTables  Tables = 1<<TableLink | 1<<TableAddr | 1<<TableRoute
+	NSTables  Tables = 1<<TableLink | 1<<TableQdisc | 1<<TableAddr | 1<<TableRoute
 	// NFTables are those of nf_tables, WallTables all that filter packets. None
 	// of these rows goes with a link.
 	NFTables   Tables = 1<<TableSet | 1<<TableElement | 1<<TableGuard
@@ -98,6 +99,7 @@ type State struct {
 	Guards   map[GuardKey]Guard
 	Flows    map[FlowKey]Flow // none is ever wanted
 	Links    map[LinkKey]Link
+	Qdiscs   map[QdiscKey]Qdisc
 	Addrs    map[AddrKey]Addr
 	Sysctls  map[SysctlKey]Sysctl
 	Neighs   map[NeighKey]Neigh
@@ -158,6 +160,8 @@ func (s *State) Add(rows ...Row) {
 			put(&s.Flows, r.FlowKey, r)
 		case Link:
 			put(&s.Links, r.LinkKey, r)
+		case Qdisc:
+			put(&s.Qdiscs, r.QdiscKey, r)
 		case Addr:
 			put(&s.Addrs, r.AddrKey, r)
 		case Sysctl:
@@ -198,6 +202,8 @@ func (s *State) Delete(k Key) {
 		delete(s.Flows, k)
 	case LinkKey:
 		delete(s.Links, k)
+	case QdiscKey:
+		delete(s.Qdiscs, k)
 	case AddrKey:
 		delete(s.Addrs, k)
 	case SysctlKey:
@@ -228,6 +234,8 @@ func (s State) Get(k Key) (Row, bool) {
 		return get(s.Flows, k)
 	case LinkKey:
 		return get(s.Links, k)
+	case QdiscKey:
+		return get(s.Qdiscs, k)
 	case AddrKey:
 		return get(s.Addrs, k)
 	case SysctlKey:
@@ -253,14 +261,14 @@ func get[K comparable, V Row](m map[K]V, k K) (Row, bool) {
 
 // Len returns the number of rows.
 func (s State) Len() int {
-	return len(s.Sets) + len(s.Elements) + len(s.Guards) + len(s.Links) + len(s.Addrs) + len(s.Sysctls) + len(s.Neighs) + len(s.FDB) + len(s.Chains) + len(s.Jumps) + len(s.Routes) + len(s.Flows)
+	return len(s.Sets) + len(s.Elements) + len(s.Guards) + len(s.Links) + len(s.Qdiscs) + len(s.Addrs) + len(s.Sysctls) + len(s.Neighs) + len(s.FDB) + len(s.Chains) + len(s.Jumps) + len(s.Routes) + len(s.Flows)
 }
 
 // Clone returns a copy that shares nothing that can change.
 func (s State) Clone() State {
 	return State{
 		Sets: maps.Clone(s.Sets), Elements: maps.Clone(s.Elements), Guards: maps.Clone(s.Guards), Flows: maps.Clone(s.Flows),
-		Links: maps.Clone(s.Links), Addrs: maps.Clone(s.Addrs), Sysctls: maps.Clone(s.Sysctls), Neighs: maps.Clone(s.Neighs),
+		Links: maps.Clone(s.Links), Qdiscs: maps.Clone(s.Qdiscs), Addrs: maps.Clone(s.Addrs), Sysctls: maps.Clone(s.Sysctls), Neighs: maps.Clone(s.Neighs),
 		FDB: maps.Clone(s.FDB), Chains: maps.Clone(s.Chains), Jumps: maps.Clone(s.Jumps), Routes: maps.Clone(s.Routes),
 	}
 }
@@ -273,6 +281,7 @@ func (s *State) Replace(scope Scope, observed State) {
 	drop(s.Guards, scope)
 	drop(s.Flows, scope)
 	drop(s.Links, scope)
+	drop(s.Qdiscs, scope)
 	drop(s.Addrs, scope)
 	drop(s.Sysctls, scope)
 	drop(s.Neighs, scope)
@@ -285,6 +294,7 @@ func (s *State) Replace(scope Scope, observed State) {
 	merge(&s.Guards, observed.Guards)
 	merge(&s.Flows, observed.Flows)
 	merge(&s.Links, observed.Links)
+	merge(&s.Qdiscs, observed.Qdiscs)
 	merge(&s.Addrs, observed.Addrs)
 	merge(&s.Sysctls, observed.Sysctls)
 	merge(&s.Neighs, observed.Neighs)
@@ -319,6 +329,7 @@ func (s State) Rows() []Row {
 	rows = appendRows(rows, s.Chains, compareChain)
 	rows = appendRows(rows, s.Jumps, compareJump)
 	rows = appendRows(rows, s.Links, compareLink)
+	rows = appendRows(rows, s.Qdiscs, compareQdisc)
 	rows = appendRows(rows, s.Addrs, compareAddr)
 	rows = appendRows(rows, s.Sysctls, compareSysctl)
 	rows = appendRows(rows, s.Neighs, compareNeigh)
@@ -389,6 +400,10 @@ func compareGuard(a, b Guard) int { return cmp.Compare(a.In, b.In) }
 
 func compareLink(a, b Link) int {
 	return cmp.Or(cmp.Compare(linkRank(a), linkRank(b)), cmp.Compare(a.NS, b.NS), cmp.Compare(a.Name, b.Name))
+}
+
+func compareQdisc(a, b Qdisc) int {
+	return cmp.Or(cmp.Compare(a.NS, b.NS), cmp.Compare(a.Link, b.Link))
 }
 
 func compareAddr(a, b Addr) int {

@@ -29,6 +29,10 @@ func (m *Monitor) routeEvent(e event, scope dataplane.Scope) {
 		if tables := m.linkTables(e.body); tables != 0 {
 			scope.Add(ns, tables)
 		}
+	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
+		if _, ours := m.kernel.kindOf(qdiscLink(e.body)); ours {
+			scope.Add(ns, dataplane.Of(dataplane.TableQdisc))
+		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if index, p, ok := decodeAddr(e.body); !ok || !p.Addr().IsLinkLocalUnicast() || m.isBridge(index) {
 			scope.Add(ns, dataplane.Of(dataplane.TableAddr, dataplane.TableRoute))
@@ -88,6 +92,8 @@ func containerTables(e event) dataplane.Tables {
 	switch e.typ {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return dataplane.NSTables
+	case unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
+		return dataplane.Of(dataplane.TableQdisc)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if _, p, ok := decodeAddr(e.body); !ok || !p.Addr().IsLinkLocalUnicast() {
 			return dataplane.Of(dataplane.TableAddr, dataplane.TableRoute)
@@ -106,7 +112,7 @@ func (r routeInfo) linkLocal() bool {
 }
 
 // linkTables returns what a change of a link on the host may have changed. The
-// host's end of a veth has nothing of ours on it, and as a port of a bridge
+// host's end of a veth has nothing of ours on it but a qdisc, and as a port of a bridge
 // (AF_BRIDGE) no link has. One whose name is not ours concerns only the facts,
 // and those only if they are of it: an address or a route that it gets is told
 // of by itself.
@@ -124,7 +130,7 @@ func (m *Monitor) linkTables(body []byte) dataplane.Tables {
 	case !ok:
 		return netlinkTables
 	case seen && kind == dataplane.Veth, strings.HasPrefix(l.name, dataplane.VethPrefix):
-		return dataplane.Of(dataplane.TableLink)
+		return dataplane.Of(dataplane.TableLink, dataplane.TableQdisc)
 	case seen, dataplane.OwnsName(l.name):
 		return netlinkTables
 	case m.kernel.isFact(index), m.watches(l.name):

@@ -119,11 +119,16 @@ func ip(ns dataplane.NS) string {
 	return "ip -n " + strings.TrimPrefix(string(ns), "/run/netns/") + " "
 }
 
+// tc is the tc command for a namespace.
+func tc(ns dataplane.NS) string { return strings.Replace(strings.TrimSpace(ip(ns)), "ip", "tc", 1) }
+
 func (h *host) Set(t testing.TB, r dataplane.Row) {
 	t.Helper()
 	switch r := r.(type) {
 	case dataplane.Link:
 		h.setLink(t, r)
+	case dataplane.Qdisc:
+		h.do(t, fmt.Sprintf("%s qdisc replace dev %s root handle 4f: tbf rate %dbps burst %db limit %d", tc(r.NS), r.Link, r.Rate, uint64(r.Buffer)*64*uint64(r.Rate)/1e9, r.Limit))
 	case dataplane.Addr:
 		h.do(t, ip(r.NS)+"addr replace "+r.Prefix.String()+" dev "+r.Link)
 	case dataplane.Sysctl:
@@ -263,11 +268,18 @@ func (h *host) SetForeignRoute(t testing.TB, r dataplane.Route) {
 	h.setRoute(t, r, "static")
 }
 
+func (h *host) SetForeignQdisc(t testing.TB, k dataplane.QdiscKey) {
+	t.Helper()
+	h.do(t, tc(k.NS)+" qdisc replace dev "+k.Link+" root handle 1: tbf rate 1mbit burst 10k limit 10k")
+}
+
 func (h *host) Remove(t testing.TB, k dataplane.Key) {
 	t.Helper()
 	switch k := k.(type) {
 	case dataplane.LinkKey:
 		h.do(t, ip(k.NS)+"link del "+k.Name)
+	case dataplane.QdiscKey:
+		h.do(t, tc(k.NS)+" qdisc del dev "+k.Link+" root")
 	case dataplane.AddrKey:
 		h.do(t, ip(k.NS)+"addr del "+k.Prefix.String()+" dev "+k.Link)
 	case dataplane.NeighKey:

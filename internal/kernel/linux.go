@@ -128,6 +128,8 @@ func (l *Linux) apply(ctx context.Context, op dataplane.Op) error {
 	switch r := op.Row.(type) {
 	case dataplane.Link:
 		return l.applyLink(s, op.Verb, r)
+	case dataplane.Qdisc:
+		return s.applyQdisc(op.Verb, r)
 	case dataplane.Addr:
 		return s.applyAddr(op.Verb, r)
 	case dataplane.Sysctl:
@@ -229,6 +231,7 @@ func merge(into *dataplane.State, rows dataplane.State) {
 	put(&into.Guards, rows.Guards)
 	put(&into.Flows, rows.Flows)
 	put(&into.Links, rows.Links)
+	put(&into.Qdiscs, rows.Qdiscs)
 	put(&into.Addrs, rows.Addrs)
 	put(&into.Sysctls, rows.Sysctls)
 	put(&into.Neighs, rows.Neighs)

@@ -65,6 +65,8 @@ func TestMonitorTellsWhatHandsDo(t *testing.T) {
 		{"ip neigh del 10.64.2.0 dev " + l.Name, "", of(dataplane.TableNeigh)},
 		{"bridge fdb add 02:00:00:00:00:09 dst 192.0.2.9 self permanent dev " + l.Name, "", of(dataplane.TableFDB)},
 		{"bridge fdb del 02:00:00:00:00:09 dev " + l.Name, "", of(dataplane.TableFDB)},
+		{"tc qdisc add dev ovb5 root tbf rate 1mbit burst 10k limit 10k", "", of(dataplane.TableQdisc)},
+		{tc(a) + " qdisc add dev eth0 root tbf rate 1mbit burst 10k limit 10k", a, of(dataplane.TableQdisc)},
 		{"iptables -N THEIRS", "", of(dataplane.TableChain, dataplane.TableJump)},
 		{"nft add table inet ovl", "", dataplane.NFTables},
 		{"nft delete table inet ovl", "", dataplane.NFTables},

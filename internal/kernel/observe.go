@@ -22,8 +22,8 @@ type observation struct {
 // netlinkTables are those whose rows hang on links; factTables those of which
 // the facts of the host are made.
 const (
-	netlinkTables = 1<<dataplane.TableLink | 1<<dataplane.TableAddr | 1<<dataplane.TableNeigh | 1<<dataplane.TableFDB | 1<<dataplane.TableRoute
-	factTables    = dataplane.NSTables
+	netlinkTables = 1<<dataplane.TableLink | 1<<dataplane.TableQdisc | 1<<dataplane.TableAddr | 1<<dataplane.TableNeigh | 1<<dataplane.TableFDB | 1<<dataplane.TableRoute
+	factTables    = dataplane.NSTables &^ (1 << dataplane.TableQdisc)
 )
 
 func (o *observation) read(ctx context.Context) error {
@@ -41,6 +41,11 @@ func (o *observation) read(ctx context.Context) error {
 	}
 	if err := o.readLinks(); err != nil {
 		return err
+	}
+	if o.tables.Has(dataplane.TableQdisc) {
+		if err := o.readQdiscs(); err != nil {
+			return err
+		}
 	}
 	if facts != nil || o.tables.Has(dataplane.TableAddr) {
 		if err := o.readAddrs(facts); err != nil {

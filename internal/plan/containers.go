@@ -96,6 +96,22 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 			Hairpin: len(att.Ports) > 0,
 		},
 	)
+	p.shape(dataplane.QdiscKey{Link: host}, itf.Bandwidth.Ingress, n.mtu)
+	p.shape(dataplane.QdiscKey{NS: dataplane.NS(att.NetNS), Link: itf.Name}, itf.Bandwidth.Egress, n.mtu)
+}
+
+// frameHead is what a frame has before its packet, in bytes: MAC addresses, type and
+// an 802.1q tag.
+const frameHead = 18
+
+// shape emits what limits a direction of an interface: a queue where its packets
+// enter the pair, since only there can they wait.
+func (p *planner) shape(at dataplane.QdiscKey, r cluster.Rate, mtu int) {
+	if r.Bits == 0 {
+		return
+	}
+	// A frame that is larger than the burst would never go.
+	p.add(dataplane.NewQdisc(at, uint32(r.Bits/8), max(r.Burst/8, uint64(mtu+frameHead))))
 }
 
 // addresses emits what an interface has within the container: addresses, the

@@ -180,6 +180,7 @@ func (w *world) drawAttachments(t *rapid.T) {
 				ID: name, Name: name, NetNS: att.NetNS, Ports: att.Ports, Stage: att.Stage, Sandbox: att.Sandbox, Onward: att.Onward,
 				Interfaces: []cluster.Interface{{
 					Network: l.Network, Name: att.Interfaces[0].Name, Addrs: []netip.Prefix{netip.PrefixFrom(addr, l.Prefix.Bits())}, MAC: cluster.EndpointMAC(1, addr), Segment: segment, Via: via,
+					Bandwidth: cluster.Bandwidth{Ingress: drawRate(t), Egress: drawRate(t)},
 				}},
 			})
 		}
@@ -200,6 +201,10 @@ func drawStage(t *rapid.T, name string) cluster.Attachment {
 		a.NetNS, a.Interfaces[0].Name = "", plan.OfferName(name)
 	}
 	return a
+}
+
+func drawRate(t *rapid.T) cluster.Rate {
+	return rapid.SampledFrom([]cluster.Rate{{}, {Bits: cluster.MinRate, Burst: 1}, {Bits: cluster.MaxRate, Burst: 1 << 50}}).Draw(t, "rate")
 }
 
 // drawVia draws the subnet by which a container gets on whose address is leased

@@ -157,6 +157,7 @@ func (p *planner) onSegment(n network, att cluster.Attachment, itf cluster.Inter
 		LinkKey: dataplane.LinkKey{NS: ns, Name: itf.Name}, Kind: dataplane.Macvlan, Parent: n.parent.link,
 		MAC: itf.MAC, MTU: n.mtu, Up: true, Alias: Alias(n.Name, att.ID),
 	})
+	p.shape(dataplane.QdiscKey{NS: ns, Link: itf.Name}, itf.Bandwidth.Egress, n.mtu)
 	for _, a := range itf.Addrs {
 		pool, _ := n.Pool(a.Masked())
 		p.add(

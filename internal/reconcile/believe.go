@@ -21,7 +21,7 @@ const maxBelieved = 64
 // a MAC neighbours, and that without a word.
 func (r *Reconciler) plain(op dataplane.Op) bool {
 	switch row := op.Row.(type) {
-	case dataplane.Element, dataplane.Neigh, dataplane.FDB, dataplane.Route, dataplane.Flow:
+	case dataplane.Element, dataplane.Qdisc, dataplane.Neigh, dataplane.FDB, dataplane.Route, dataplane.Flow:
 		return true
 	case dataplane.Addr:
 		return op.Verb == dataplane.Create // without a route of the kernel's own
@@ -67,7 +67,7 @@ func (r *Reconciler) believe(done []dataplane.Op, written dataplane.Scope) {
 }
 
 // bury takes away what goes with links of veth pairs: the other ends, their
-// addresses, and the routes on them or from those addresses.
+// qdiscs and addresses, and the routes on them or from those addresses.
 func (r *Reconciler) bury(gone map[dataplane.LinkKey]bool) {
 	for k, l := range r.have.Links {
 		if l.Peer == "" {
@@ -84,6 +84,11 @@ func (r *Reconciler) bury(gone map[dataplane.LinkKey]bool) {
 	sources := map[source]bool{}
 	for k := range gone {
 		delete(r.have.Links, k)
+	}
+	for k := range r.have.Qdiscs {
+		if gone[dataplane.LinkKey{NS: k.NS, Name: k.Link}] {
+			delete(r.have.Qdiscs, k)
+		}
 	}
 	for k := range r.have.Addrs {
 		if gone[dataplane.LinkKey{NS: k.NS, Name: k.Link}] {

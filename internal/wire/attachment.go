@@ -59,7 +59,7 @@ func Interface(i cluster.Interface, d InterfaceDetail) *ovlv1.Interface {
 		Network: i.Network, Name: i.Name, HostLink: d.HostLink,
 		Addresses: prefixTexts(d.addrs(i)), Gateways: addrTexts(d.Gateways),
 		Mac: macText(i.MAC), Mtu: unsigned(d.MTU), Aliases: slices.Clone(i.Aliases),
-		Domain: d.Domain,
+		Domain: d.Domain, Bandwidth: Bandwidth(i.Bandwidth),
 	}
 	for _, r := range d.Routes {
 		p.Routes = append(p.Routes, route(r))
@@ -133,7 +133,7 @@ func ParseInterface(p *ovlv1.Interface) (cluster.Interface, InterfaceDetail, err
 		return fail(err)
 	}
 	i := cluster.Interface{
-		Network: p.GetNetwork(), Name: p.GetName(), Addrs: addrs, MAC: mac, Aliases: slices.Clone(p.GetAliases()),
+		Network: p.GetNetwork(), Name: p.GetName(), Addrs: addrs, MAC: mac, Aliases: slices.Clone(p.GetAliases()), Bandwidth: ParseBandwidth(p.GetBandwidth()),
 	}
 	return i, InterfaceDetail{HostLink: p.GetHostLink(), Gateways: gateways, MTU: int(p.GetMtu()), Routes: routes, Domain: p.GetDomain()}, nil
 }

@@ -197,6 +197,9 @@ func drivers(r Request, networks map[string]cluster.Network) error {
 		} else if n.Driver == cluster.DriverMacvlan && r.stage != cluster.Placed {
 			return refuse(codes.FailedPrecondition, "%s: network %s is of the driver macvlan, which container engines cannot join through ovl: use the engine's own macvlan driver with an --ip-range of its own", r.verb(), n.Name)
 		}
+		if w.Bandwidth.Ingress != (cluster.Rate{}) && networks[w.Network].Driver == cluster.DriverMacvlan {
+			return refuse(codes.FailedPrecondition, "%s: network %s is on a segment itself: what a container receives there cannot be limited, only what it sends", r.verb(), w.Network)
+		}
 	}
 	return nil
 }

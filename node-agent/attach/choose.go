@@ -63,7 +63,7 @@ func choose(r Request, s supply, now time.Time) (cluster.Attachment, *shortage, 
 		if bad := outside(network, w.Addrs, n); len(bad) > 0 {
 			return a, nil, bad.err(r.verb())
 		}
-		i := cluster.Interface{Network: network.Name, NetworkCreated: network.CreateRevision, Name: w.Name, MAC: w.MAC, Aliases: w.Aliases}
+		i := cluster.Interface{Network: network.Name, NetworkCreated: network.CreateRevision, Name: w.Name, MAC: w.MAC, Aliases: w.Aliases, Bandwidth: w.Bandwidth}
 		spots, segment, short, err := s.place(network, w.Addrs)
 		if short != nil || err != nil {
 			return a, short, wrap(r.verb(), err)

@@ -30,7 +30,8 @@ func sample(id string, last byte) cluster.Attachment {
 		ID: id, Name: id, NetNS: "/run/netns/" + id, Hostname: id, Labels: map[string]string{"a": "b"},
 		Interfaces: []cluster.Interface{{
 			Network: "blue", NetworkCreated: 4, Name: "eth0", MAC: cluster.MAC{2, 0, 0, 0, 0, last}, Aliases: []string{"www"},
-			Addrs: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, 3, last}), 24), pfx("fd64::7/64")},
+			Addrs:     []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, 3, last}), 24), pfx("fd64::7/64")},
+			Bandwidth: cluster.Bandwidth{Ingress: cluster.Rate{Bits: 1e6, Burst: 8e4}, Egress: cluster.Rate{Bits: 2e6, Burst: uint64(last) * 1e4}},
 		}},
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
 	}

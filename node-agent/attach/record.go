@@ -41,6 +41,28 @@ type recordInterface struct {
 	MAC            cluster.MAC    `json:"mac"`
 	Aliases        []string       `json:"aliases,omitempty"`
 	Segment        int            `json:"segment,omitempty"`
+	Ingress        recordRate     `json:"ingress,omitzero"`
+	Egress         recordRate     `json:"egress,omitzero"`
+}
+
+type recordRate struct {
+	Bits  uint64 `json:"bits"`
+	Burst uint64 `json:"burst"`
+}
+
+func recordOf(i cluster.Interface) recordInterface {
+	return recordInterface{
+		Network: i.Network, NetworkCreated: i.NetworkCreated, Name: i.Name, Addrs: i.Addrs, Via: i.Via, MAC: i.MAC,
+		Aliases: i.Aliases, Segment: i.Segment, Ingress: recordRate(i.Bandwidth.Ingress), Egress: recordRate(i.Bandwidth.Egress),
+	}
+}
+
+func (i recordInterface) fact() cluster.Interface {
+	return cluster.Interface{
+		Network: i.Network, NetworkCreated: i.NetworkCreated, Name: i.Name, Addrs: i.Addrs, Via: i.Via, MAC: i.MAC,
+		Aliases: i.Aliases, Segment: i.Segment,
+		Bandwidth: cluster.Bandwidth{Ingress: cluster.Rate(i.Ingress), Egress: cluster.Rate(i.Egress)},
+	}
 }
 
 type recordPort struct {
@@ -53,7 +75,7 @@ type recordPort struct {
 func encode(a cluster.Attachment) ([]byte, error) {
 	r := record{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Pin: a.Pin, Hostname: a.Hostname, Labels: a.Labels, Created: a.Created, Stage: a.Stage, Sandbox: a.Sandbox, Onward: a.Onward}
 	for _, i := range a.Interfaces {
-		r.Interfaces = append(r.Interfaces, recordInterface(i))
+		r.Interfaces = append(r.Interfaces, recordOf(i))
 	}
 	for _, p := range a.Ports {
 		r.Ports = append(r.Ports, recordPort(p))
@@ -79,7 +101,7 @@ func decode(key string, raw []byte) (cluster.Attachment, error) {
 	}
 	a := cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Pin: r.Pin, Hostname: r.Hostname, Labels: r.Labels, Created: r.Created, Stage: r.Stage, Sandbox: r.Sandbox, Onward: r.Onward}
 	for _, i := range r.Interfaces {
-		a.Interfaces = append(a.Interfaces, cluster.Interface(i))
+		a.Interfaces = append(a.Interfaces, i.fact())
 	}
 	for _, p := range r.Ports {
 		a.Ports = append(a.Ports, cluster.Port(p))
@@ -98,7 +120,7 @@ func decode(key string, raw []byte) (cluster.Attachment, error) {
 func checkStored(a cluster.Attachment) error {
 	r := Request{ID: a.ID, Name: a.Name, NetNS: a.NetNS, Hostname: a.Hostname, Ports: a.Ports, Labels: a.Labels, stage: a.Stage, sandbox: a.Sandbox}
 	for _, i := range a.Interfaces {
-		r.Interfaces = append(r.Interfaces, Want{Network: i.Network, Name: i.Name, MAC: i.MAC, Aliases: i.Aliases})
+		r.Interfaces = append(r.Interfaces, Want{Network: i.Network, Name: i.Name, MAC: i.MAC, Aliases: i.Aliases, Bandwidth: i.Bandwidth})
 	}
 	if bad := r.check(); len(bad) > 0 {
 		return errors.New(bad.String())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
+	"github.com/ovlnet/ovl/internal/wire"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
@@ -58,6 +59,8 @@ type Want struct {
 	Addrs   []netip.Addr // at most one of each family
 	MAC     cluster.MAC
 	Aliases []string
+	// Bandwidth limits what the interface carries.
+	Bandwidth cluster.Bandwidth
 }
 
 // ParseRequest returns the request in m with its defaults filled in, or every
@@ -90,7 +93,7 @@ func ParseRequest(m *ovlv1.AttachRequest) (Request, error) {
 }
 
 func parseWant(bad *violations, at string, m *ovlv1.InterfaceRequest) Want {
-	w := Want{Network: m.GetNetwork(), Name: m.GetName(), Aliases: slices.Clone(m.GetAliases())}
+	w := Want{Network: m.GetNetwork(), Name: m.GetName(), Aliases: slices.Clone(m.GetAliases()), Bandwidth: wire.ParseBandwidth(m.GetBandwidth())}
 	w.Addrs = parseAddrs(bad, at, m.GetAddresses())
 	if mac := m.GetMac(); mac != "" {
 		parsed, err := cluster.ParseMAC(strings.ToLower(mac))
@@ -184,6 +187,9 @@ func (w Want) check(bad *violations, at string) {
 	}
 	if w.MAC[0]&1 != 0 {
 		bad.add(at+".mac", "%s is a multicast address: want one with an even first byte", w.MAC)
+	}
+	if err := w.Bandwidth.Check(); err != nil {
+		bad.add(at+".bandwidth", "%v", err)
 	}
 	if len(w.Aliases) > cluster.MaxAliases {
 		bad.add(at+".aliases", "%d of them: want at most %d", len(w.Aliases), cluster.MaxAliases)
@@ -288,7 +294,7 @@ func (r Request) asks(a cluster.Attachment) bool {
 
 // asks reports whether the interface is what w asks for.
 func (w Want) asks(i cluster.Interface) bool {
-	return w.Network == i.Network && (w.Name == "" || w.Name == i.Name) && slices.Equal(w.Aliases, i.Aliases) &&
+	return w.Network == i.Network && (w.Name == "" || w.Name == i.Name) && slices.Equal(w.Aliases, i.Aliases) && w.Bandwidth == i.Bandwidth &&
 		(w.MAC.IsZero() || w.MAC == i.MAC) &&
 		!slices.ContainsFunc(w.Addrs, func(addr netip.Addr) bool { return !i.HasAddr(addr) })
 }

@@ -87,7 +87,7 @@ func Text(network, socket string) ([]byte, error) {
 	raw, err := json.MarshalIndent(list{
 		CNIVersion: "1.0.0", CNIVersions: []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}, Name: network,
 		Plugins: []plugin{{Type: Type, Network: network, Socket: socket, Capabilities: map[string]bool{
-			"portMappings": true, "ips": true, "mac": true, "dns": true, "aliases": true,
+			"portMappings": true, "bandwidth": true, "ips": true, "mac": true, "dns": true, "aliases": true,
 		}}},
 	}, "", "  ")
 	return append(raw, '\n'), err

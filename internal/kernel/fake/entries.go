@@ -24,6 +24,27 @@ func (s *space) applyAddr(verb dataplane.Verb, r dataplane.Addr) error {
 	return nil
 }
 
+func (s *space) applyQdisc(verb dataplane.Verb, r dataplane.Qdisc) error {
+	l, ok := s.links[r.Link]
+	switch {
+	case verb == dataplane.Delete:
+		if ok && l.qdisc != nil && !l.qdisc.foreign {
+			l.qdisc = nil
+		}
+		return nil
+	case !ok:
+		return syscall.ENODEV
+	case !l.ours():
+		return errForeign
+	case l.qdisc != nil && l.qdisc.foreign:
+		return syscall.EEXIST
+	case r.Buffer == 0:
+		return syscall.EINVAL // no frame would fit
+	}
+	l.qdisc = &qdisc{r, false}
+	return nil
+}
+
 func (s *space) applySysctl(verb dataplane.Verb, r dataplane.Sysctl) error {
 	if verb == dataplane.Delete {
 		return nil // never owned, so never reverted

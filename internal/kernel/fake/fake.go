@@ -53,9 +53,16 @@ type link struct {
 	dataplane.Link        // Peer is kept in pair instead
 	pair           *link  // the other end of a veth
 	in             *space // where it is
+	qdisc          *qdisc
 	addrs          map[netip.Prefix]struct{}
 	neighs         map[netip.Addr]cluster.MAC
 	fdb            map[cluster.MAC]netip.Addr
+}
+
+// qdisc is what is at the root of a link, if that is not what Linux puts there.
+type qdisc struct {
+	dataplane.Qdisc
+	foreign bool
 }
 
 type route struct {
@@ -174,6 +181,8 @@ func (k *Kernel) apply(op dataplane.Op) error {
 	switch r := op.Row.(type) {
 	case dataplane.Link:
 		return k.applyLink(s, op.Verb, r)
+	case dataplane.Qdisc:
+		return s.applyQdisc(op.Verb, r)
 	case dataplane.Addr:
 		return s.applyAddr(op.Verb, r)
 	case dataplane.Sysctl:

@@ -62,6 +62,13 @@ func (h *harness) Set(t testing.TB, r dataplane.Row) {
 	}
 }
 
+func (h *harness) SetForeignQdisc(t testing.TB, k dataplane.QdiscKey) {
+	t.Helper()
+	if err := h.kernel.SetForeignQdisc(k); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (h *harness) SetForeignRoute(t testing.TB, r dataplane.Route) {
 	t.Helper()
 	if err := h.kernel.SetForeignRoute(r); err != nil {

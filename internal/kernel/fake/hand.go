@@ -115,6 +115,18 @@ func (k *Kernel) SetForeignRoute(r dataplane.Route) error {
 	return s.setRoute(route{r, true})
 }
 
+// SetForeignQdisc puts something at the root of a link that is not ours.
+func (k *Kernel) SetForeignQdisc(r dataplane.QdiscKey) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.spaces[r.NS]
+	if !ok || s.links[r.Link] == nil {
+		return syscall.ENODEV
+	}
+	s.links[r.Link].qdisc = &qdisc{foreign: true}
+	return nil
+}
+
 // Remove takes a row away by hand, whoever's it is; it fails if it is not
 // there.
 func (k *Kernel) Remove(key dataplane.Key) error {
@@ -131,6 +143,11 @@ func (k *Kernel) Remove(key dataplane.Key) error {
 			return syscall.ENODEV
 		}
 		k.removeLink(l)
+	case dataplane.QdiscKey:
+		if s.links[key.Link] == nil || s.links[key.Link].qdisc == nil {
+			return syscall.ENOENT
+		}
+		s.links[key.Link].qdisc = nil
 	case dataplane.AddrKey:
 		return k.apply(dataplane.Op{Verb: dataplane.Delete, Row: dataplane.Addr{AddrKey: key}})
 	case dataplane.NeighKey:

@@ -74,6 +74,9 @@ func (l *link) observe(tables dataplane.Tables, state *dataplane.State) {
 	if tables.Has(dataplane.TableLink) {
 		state.Add(l.row())
 	}
+	if tables.Has(dataplane.TableQdisc) && l.qdisc != nil && !l.qdisc.foreign {
+		state.Add(l.qdisc.Qdisc)
+	}
 	if tables.Has(dataplane.TableAddr) {
 		for p := range l.addrs {
 			state.Add(dataplane.Addr{AddrKey: dataplane.AddrKey{NS: l.NS, Link: l.Name, Prefix: p}})

@@ -36,6 +36,8 @@ type Harness interface {
 	Set(t testing.TB, r dataplane.Row)
 	// SetForeignRoute makes a route of another protocol number than ours.
 	SetForeignRoute(t testing.TB, r dataplane.Route)
+	// SetForeignQdisc puts something that is not ours at the root of a link.
+	SetForeignQdisc(t testing.TB, k dataplane.QdiscKey)
 	// Remove deletes a row as an operator would.
 	Remove(t testing.TB, k dataplane.Key)
 	// Foreign describes all that is not ours on the host, for comparison.
@@ -62,6 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"many elements at once", testFill},
 		{"links made anew", testReplacedLinks},
 		{"parameters of a link", testLinkSysctl},
+		{"what shapes a link", testQdisc},
 		{"many links go together", testSweep},
 		{"chains are written together", testChainsTogether},
 		{"an address that moves to another link", testMovedAddress},

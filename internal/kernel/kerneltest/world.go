@@ -90,6 +90,7 @@ func container(ns dataplane.NS, i byte) []dataplane.Row {
 		dataplane.Link{LinkKey: dataplane.LinkKey{NS: ns, Name: "eth0"}, Kind: dataplane.Veth, MAC: mac(0x20 + i), MTU: 1430, Up: true, Alias: alias, Peer: host},
 		dataplane.Link{LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth, MAC: mac(0x40 + i), MTU: 1430, Up: true, Alias: alias, Master: bridge, Hairpin: i == 0},
 		dataplane.Link{LinkKey: dataplane.LinkKey{NS: ns, Name: "lan0"}, Kind: dataplane.Macvlan, MAC: mac(0x60 + i), MTU: 1400, Up: true, Alias: "ovl/1/lan/c" + string('a'+rune(i)), Parent: Uplink},
+		dataplane.NewQdisc(dataplane.QdiscKey{NS: ns, Link: "eth0"}, 1_250_000, 15_000), dataplane.NewQdisc(dataplane.QdiscKey{Link: host}, 12_500_000, 1<<20),
 		address(ns, "lan0", wire), route(ns, "192.0.2.0/24", "lan0", "", netip.MustParsePrefix(wire).Addr().String()),
 		address(ns, "eth0", four), address(ns, "eth0", six.String()),
 		route(ns, "10.64.1.0/24", "eth0", "", netip.MustParsePrefix(four).Addr().String()),

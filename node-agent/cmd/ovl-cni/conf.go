@@ -49,6 +49,7 @@ type runtimeConfig struct {
 	IPs          []string      `json:"ips,omitempty"`
 	Aliases      []string      `json:"aliases,omitempty"`
 	PortMappings []portMapping `json:"portMappings,omitempty"`
+	Bandwidth    *bandwidth    `json:"bandwidth,omitempty"`
 	DNS          struct {
 		Servers  []string `json:"servers,omitempty"`
 		Searches []string `json:"searches,omitempty"`
@@ -62,6 +63,14 @@ type portMapping struct {
 	ContainerPort uint32 `json:"containerPort"`
 	Protocol      string `json:"protocol"` // empty: tcp
 	HostIP        string `json:"hostIP,omitempty"`
+}
+
+// bandwidth is what the interface may carry, in bits per second and bits.
+type bandwidth struct {
+	IngressRate  uint64 `json:"ingressRate"`
+	IngressBurst uint64 `json:"ingressBurst"`
+	EgressRate   uint64 `json:"egressRate"`
+	EgressBurst  uint64 `json:"egressBurst"`
 }
 
 // cniArgs are the ones of CNI_ARGS that mean something to ovl.
@@ -178,6 +187,15 @@ func (r *request) ports() []*ovlv1.Port {
 		})
 	}
 	return out
+}
+
+// bandwidth returns the limits of the interface, nil if there are none.
+func (r *request) bandwidth() *ovlv1.Bandwidth {
+	b := r.RuntimeConfig.Bandwidth
+	if b == nil || *b == (bandwidth{}) {
+		return nil
+	}
+	return &ovlv1.Bandwidth{IngressRate: b.IngressRate, IngressBurst: b.IngressBurst, EgressRate: b.EgressRate, EgressBurst: b.EgressBurst}
 }
 
 // names returns what the runtime, or else the configuration, says of name servers.

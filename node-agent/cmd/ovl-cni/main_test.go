@@ -103,6 +103,7 @@ func TestAddCapabilities(t *testing.T) {
 	c := f.call("ADD", "0123abcd", "eth0")
 	c.conf = `{"cniVersion":"1.1.0","name":"blue","type":"ovl","dns":{"nameservers":["192.0.2.1"],"domain":"example.org"},"runtimeConfig":{
 		"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"TCP"},{"hostPort":53,"containerPort":53,"protocol":"udp","hostIP":"::"},{"hostPort":9,"containerPort":9}],
+		"bandwidth":{"ingressRate":1000000,"ingressBurst":80000,"egressRate":2000000,"egressBurst":90000},
 		"dns":{"servers":["192.0.2.53"],"searches":["a.example"],"options":["ndots:5"]}}}`
 	var res types100.Result
 	c.must(t, &res)
@@ -111,6 +112,9 @@ func TestAddCapabilities(t *testing.T) {
 	}
 	if got := f.requests[0].GetPorts(); !slices.EqualFunc(got, want, func(a, b *ovlv1.Port) bool { return proto.Equal(a, b) }) {
 		t.Errorf("ports %v, want %v", got, want)
+	}
+	if got, want := f.requests[0].GetInterfaces()[0].GetBandwidth(), (&ovlv1.Bandwidth{IngressRate: 1e6, IngressBurst: 8e4, EgressRate: 2e6, EgressBurst: 9e4}); !proto.Equal(got, want) {
+		t.Errorf("bandwidth %v, want %v", got, want)
 	}
 	if d := res.DNS; !slices.Equal(d.Nameservers, []string{"192.0.2.53"}) || d.Domain != "example.org" || !slices.Equal(d.Search, []string{"a.example"}) || !slices.Equal(d.Options, []string{"ndots:5"}) {
 		t.Errorf("DNS %+v", res.DNS)

@@ -36,7 +36,8 @@ type Interface struct {
 	Routes    []*Route               `protobuf:"bytes,9,rep,name=routes,proto3" json:"routes,omitempty"` // that the container has through it
 	// In which the names of the network's containers are, such as
 	// blue.ovl.internal; empty: the gateways answer no questions about names.
-	Domain        string `protobuf:"bytes,10,opt,name=domain,proto3" json:"domain,omitempty"`
+	Domain        string     `protobuf:"bytes,10,opt,name=domain,proto3" json:"domain,omitempty"`
+	Bandwidth     *Bandwidth `protobuf:"bytes,11,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // absent: unlimited
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +142,83 @@ func (x *Interface) GetDomain() string {
 	return ""
 }
 
+func (x *Interface) GetBandwidth() *Bandwidth {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
+// What an interface may carry, as the container sees it: in is what it receives.
+// A rate of 0 limits nothing; a rate needs a burst.
+type Bandwidth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	IngressRate   uint64                 `protobuf:"varint,1,opt,name=ingress_rate,json=ingressRate,proto3" json:"ingress_rate,omitempty"`    // bits per second, 64000 to 32000000000
+	IngressBurst  uint64                 `protobuf:"varint,2,opt,name=ingress_burst,json=ingressBurst,proto3" json:"ingress_burst,omitempty"` // bits that may come at once
+	EgressRate    uint64                 `protobuf:"varint,3,opt,name=egress_rate,json=egressRate,proto3" json:"egress_rate,omitempty"`
+	EgressBurst   uint64                 `protobuf:"varint,4,opt,name=egress_burst,json=egressBurst,proto3" json:"egress_burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bandwidth) Reset() {
+	*x = Bandwidth{}
+	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bandwidth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bandwidth) ProtoMessage() {}
+
+func (x *Bandwidth) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bandwidth.ProtoReflect.Descriptor instead.
+func (*Bandwidth) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Bandwidth) GetIngressRate() uint64 {
+	if x != nil {
+		return x.IngressRate
+	}
+	return 0
+}
+
+func (x *Bandwidth) GetIngressBurst() uint64 {
+	if x != nil {
+		return x.IngressBurst
+	}
+	return 0
+}
+
+func (x *Bandwidth) GetEgressRate() uint64 {
+	if x != nil {
+		return x.EgressRate
+	}
+	return 0
+}
+
+func (x *Bandwidth) GetEgressBurst() uint64 {
+	if x != nil {
+		return x.EgressBurst
+	}
+	return 0
+}
+
 // A route of a container.
 type Route struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -152,7 +230,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	mi := &file_ovl_v1_agent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -164,7 +242,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[1]
+	mi := &file_ovl_v1_agent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -177,7 +255,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{1}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Route) GetDestination() string {
@@ -207,7 +285,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	mi := &file_ovl_v1_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -219,7 +297,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[2]
+	mi := &file_ovl_v1_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -232,7 +310,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{2}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Port) GetProtocol() string {
@@ -281,7 +359,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[3]
+	mi := &file_ovl_v1_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +371,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[3]
+	mi := &file_ovl_v1_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +384,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{3}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Attachment) GetId() string {
@@ -380,13 +458,14 @@ type InterfaceRequest struct {
 	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"` // wanted; empty: any
 	Mac           string                 `protobuf:"bytes,4,opt,name=mac,proto3" json:"mac,omitempty"`             // wanted; empty: derived from the address
 	Aliases       []string               `protobuf:"bytes,5,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Bandwidth     *Bandwidth             `protobuf:"bytes,6,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // absent: unlimited
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InterfaceRequest) Reset() {
 	*x = InterfaceRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[4]
+	mi := &file_ovl_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +477,7 @@ func (x *InterfaceRequest) String() string {
 func (*InterfaceRequest) ProtoMessage() {}
 
 func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[4]
+	mi := &file_ovl_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +490,7 @@ func (x *InterfaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfaceRequest.ProtoReflect.Descriptor instead.
 func (*InterfaceRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InterfaceRequest) GetNetwork() string {
@@ -449,6 +528,13 @@ func (x *InterfaceRequest) GetAliases() []string {
 	return nil
 }
 
+func (x *InterfaceRequest) GetBandwidth() *Bandwidth {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
 type AttachRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // empty: the name
@@ -464,7 +550,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[5]
+	mi := &file_ovl_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +562,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[5]
+	mi := &file_ovl_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +575,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AttachRequest) GetId() string {
@@ -550,7 +636,7 @@ type DetachRequest struct {
 
 func (x *DetachRequest) Reset() {
 	*x = DetachRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[6]
+	mi := &file_ovl_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +648,7 @@ func (x *DetachRequest) String() string {
 func (*DetachRequest) ProtoMessage() {}
 
 func (x *DetachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[6]
+	mi := &file_ovl_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +661,7 @@ func (x *DetachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachRequest.ProtoReflect.Descriptor instead.
 func (*DetachRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DetachRequest) GetId() string {
@@ -593,7 +679,7 @@ type DetachResponse struct {
 
 func (x *DetachResponse) Reset() {
 	*x = DetachResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[7]
+	mi := &file_ovl_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +691,7 @@ func (x *DetachResponse) String() string {
 func (*DetachResponse) ProtoMessage() {}
 
 func (x *DetachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[7]
+	mi := &file_ovl_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +704,7 @@ func (x *DetachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResponse.ProtoReflect.Descriptor instead.
 func (*DetachResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 type ConnectRequest struct {
@@ -631,7 +717,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	mi := &file_ovl_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +729,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[8]
+	mi := &file_ovl_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +742,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConnectRequest) GetId() string {
@@ -683,7 +769,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	mi := &file_ovl_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +781,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[9]
+	mi := &file_ovl_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +794,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DisconnectRequest) GetId() string {
@@ -734,7 +820,7 @@ type ListAttachmentsRequest struct {
 
 func (x *ListAttachmentsRequest) Reset() {
 	*x = ListAttachmentsRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[10]
+	mi := &file_ovl_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -746,7 +832,7 @@ func (x *ListAttachmentsRequest) String() string {
 func (*ListAttachmentsRequest) ProtoMessage() {}
 
 func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[10]
+	mi := &file_ovl_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -759,7 +845,7 @@ func (x *ListAttachmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListAttachmentsRequest) GetNetwork() string {
@@ -778,7 +864,7 @@ type ListAttachmentsResponse struct {
 
 func (x *ListAttachmentsResponse) Reset() {
 	*x = ListAttachmentsResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[11]
+	mi := &file_ovl_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +876,7 @@ func (x *ListAttachmentsResponse) String() string {
 func (*ListAttachmentsResponse) ProtoMessage() {}
 
 func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[11]
+	mi := &file_ovl_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +889,7 @@ func (x *ListAttachmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAttachmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListAttachmentsResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListAttachmentsResponse) GetAttachments() []*Attachment {
@@ -822,7 +908,7 @@ type GetAttachmentRequest struct {
 
 func (x *GetAttachmentRequest) Reset() {
 	*x = GetAttachmentRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[12]
+	mi := &file_ovl_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +920,7 @@ func (x *GetAttachmentRequest) String() string {
 func (*GetAttachmentRequest) ProtoMessage() {}
 
 func (x *GetAttachmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[12]
+	mi := &file_ovl_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +933,7 @@ func (x *GetAttachmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAttachmentRequest.ProtoReflect.Descriptor instead.
 func (*GetAttachmentRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetAttachmentRequest) GetId() string {
@@ -860,7 +946,7 @@ func (x *GetAttachmentRequest) GetId() string {
 // One row of kernel state: see docs/architecture.md for the tables.
 type Row struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Table         string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`         // chain, jump, link, addr, sysctl, neigh, fdb, route
+	Table         string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`         // chain, jump, link, qdisc, addr, sysctl, neigh, fdb, route
 	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"` // "host" or a path
 	Key           string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
 	Text          string                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"` // the row in one line, in the words of ip(8)
@@ -870,7 +956,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[13]
+	mi := &file_ovl_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +968,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[13]
+	mi := &file_ovl_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +981,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Row) GetTable() string {
@@ -938,7 +1024,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[14]
+	mi := &file_ovl_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1036,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[14]
+	mi := &file_ovl_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1049,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Op) GetVerb() string {
@@ -995,7 +1081,7 @@ type GetAgentStatusRequest struct {
 
 func (x *GetAgentStatusRequest) Reset() {
 	*x = GetAgentStatusRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[15]
+	mi := &file_ovl_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1093,7 @@ func (x *GetAgentStatusRequest) String() string {
 func (*GetAgentStatusRequest) ProtoMessage() {}
 
 func (x *GetAgentStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[15]
+	mi := &file_ovl_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1106,7 @@ func (x *GetAgentStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgentStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetAgentStatusRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 type AgentStatus struct {
@@ -1051,7 +1137,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[16]
+	mi := &file_ovl_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1149,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[16]
+	mi := &file_ovl_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1162,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AgentStatus) GetHost() *Host {
@@ -1234,7 +1320,7 @@ type AgentSubnet struct {
 
 func (x *AgentSubnet) Reset() {
 	*x = AgentSubnet{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[17]
+	mi := &file_ovl_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1332,7 @@ func (x *AgentSubnet) String() string {
 func (*AgentSubnet) ProtoMessage() {}
 
 func (x *AgentSubnet) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[17]
+	mi := &file_ovl_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1345,7 @@ func (x *AgentSubnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentSubnet.ProtoReflect.Descriptor instead.
 func (*AgentSubnet) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AgentSubnet) GetNetwork() string {
@@ -1318,7 +1404,7 @@ type RowStatus struct {
 
 func (x *RowStatus) Reset() {
 	*x = RowStatus{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[18]
+	mi := &file_ovl_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1416,7 @@ func (x *RowStatus) String() string {
 func (*RowStatus) ProtoMessage() {}
 
 func (x *RowStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[18]
+	mi := &file_ovl_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1429,7 @@ func (x *RowStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowStatus.ProtoReflect.Descriptor instead.
 func (*RowStatus) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RowStatus) GetKey() string {
@@ -1389,7 +1475,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[19]
+	mi := &file_ovl_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1487,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[19]
+	mi := &file_ovl_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1500,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type GetPlanResponse struct {
@@ -1427,7 +1513,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[20]
+	mi := &file_ovl_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1525,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[20]
+	mi := &file_ovl_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1538,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetPlanResponse) GetRows() []*Row {
@@ -1477,7 +1563,7 @@ type GetDiffRequest struct {
 
 func (x *GetDiffRequest) Reset() {
 	*x = GetDiffRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[21]
+	mi := &file_ovl_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1575,7 @@ func (x *GetDiffRequest) String() string {
 func (*GetDiffRequest) ProtoMessage() {}
 
 func (x *GetDiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[21]
+	mi := &file_ovl_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1588,7 @@ func (x *GetDiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiffRequest.ProtoReflect.Descriptor instead.
 func (*GetDiffRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 type GetDiffResponse struct {
@@ -1515,7 +1601,7 @@ type GetDiffResponse struct {
 
 func (x *GetDiffResponse) Reset() {
 	*x = GetDiffResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[22]
+	mi := &file_ovl_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1613,7 @@ func (x *GetDiffResponse) String() string {
 func (*GetDiffResponse) ProtoMessage() {}
 
 func (x *GetDiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[22]
+	mi := &file_ovl_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1626,7 @@ func (x *GetDiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDiffResponse.ProtoReflect.Descriptor instead.
 func (*GetDiffResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetDiffResponse) GetOps() []*Op {
@@ -1566,7 +1652,7 @@ type WhoisRequest struct {
 
 func (x *WhoisRequest) Reset() {
 	*x = WhoisRequest{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[23]
+	mi := &file_ovl_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1664,7 @@ func (x *WhoisRequest) String() string {
 func (*WhoisRequest) ProtoMessage() {}
 
 func (x *WhoisRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[23]
+	mi := &file_ovl_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1677,7 @@ func (x *WhoisRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisRequest.ProtoReflect.Descriptor instead.
 func (*WhoisRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WhoisRequest) GetQuery() string {
@@ -1610,7 +1696,7 @@ type WhoisResponse struct {
 
 func (x *WhoisResponse) Reset() {
 	*x = WhoisResponse{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[24]
+	mi := &file_ovl_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1708,7 @@ func (x *WhoisResponse) String() string {
 func (*WhoisResponse) ProtoMessage() {}
 
 func (x *WhoisResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[24]
+	mi := &file_ovl_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1721,7 @@ func (x *WhoisResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisResponse.ProtoReflect.Descriptor instead.
 func (*WhoisResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WhoisResponse) GetMatches() []*WhoisMatch {
@@ -1666,7 +1752,7 @@ type WhoisMatch struct {
 
 func (x *WhoisMatch) Reset() {
 	*x = WhoisMatch{}
-	mi := &file_ovl_v1_agent_proto_msgTypes[25]
+	mi := &file_ovl_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1764,7 @@ func (x *WhoisMatch) String() string {
 func (*WhoisMatch) ProtoMessage() {}
 
 func (x *WhoisMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_agent_proto_msgTypes[25]
+	mi := &file_ovl_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1777,7 @@ func (x *WhoisMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoisMatch.ProtoReflect.Descriptor instead.
 func (*WhoisMatch) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WhoisMatch) GetKind() string {
@@ -1789,7 +1875,7 @@ var File_ovl_v1_agent_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x12ovl/v1/agent.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14ovl/v1/cluster.proto\"\x8d\x02\n" +
+	"\x12ovl/v1/agent.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14ovl/v1/cluster.proto\"\xbe\x02\n" +
 	"\tInterface\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -1801,7 +1887,14 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\aaliases\x18\b \x03(\tR\aaliases\x12%\n" +
 	"\x06routes\x18\t \x03(\v2\r.ovl.v1.RouteR\x06routes\x12\x16\n" +
 	"\x06domain\x18\n" +
-	" \x01(\tR\x06domain\"C\n" +
+	" \x01(\tR\x06domain\x12/\n" +
+	"\tbandwidth\x18\v \x01(\v2\x11.ovl.v1.BandwidthR\tbandwidth\"\x97\x01\n" +
+	"\tBandwidth\x12!\n" +
+	"\fingress_rate\x18\x01 \x01(\x04R\vingressRate\x12#\n" +
+	"\ringress_burst\x18\x02 \x01(\x04R\fingressBurst\x12\x1f\n" +
+	"\vegress_rate\x18\x03 \x01(\x04R\n" +
+	"egressRate\x12!\n" +
+	"\fegress_burst\x18\x04 \x01(\x04R\vegressBurst\"C\n" +
 	"\x05Route\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\"\x7f\n" +
@@ -1825,13 +1918,14 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\x05ports\x18\b \x03(\v2\f.ovl.v1.PortR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x01\n" +
 	"\x10InterfaceRequest\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
 	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x10\n" +
 	"\x03mac\x18\x04 \x01(\tR\x03mac\x12\x18\n" +
-	"\aaliases\x18\x05 \x03(\tR\aaliases\"\xb9\x02\n" +
+	"\aaliases\x18\x05 \x03(\tR\aaliases\x12/\n" +
+	"\tbandwidth\x18\x06 \x01(\v2\x11.ovl.v1.BandwidthR\tbandwidth\"\xb9\x02\n" +
 	"\rAttachRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1961,91 +2055,94 @@ func file_ovl_v1_agent_proto_rawDescGZIP() []byte {
 	return file_ovl_v1_agent_proto_rawDescData
 }
 
-var file_ovl_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_ovl_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_ovl_v1_agent_proto_goTypes = []any{
 	(*Interface)(nil),               // 0: ovl.v1.Interface
-	(*Route)(nil),                   // 1: ovl.v1.Route
-	(*Port)(nil),                    // 2: ovl.v1.Port
-	(*Attachment)(nil),              // 3: ovl.v1.Attachment
-	(*InterfaceRequest)(nil),        // 4: ovl.v1.InterfaceRequest
-	(*AttachRequest)(nil),           // 5: ovl.v1.AttachRequest
-	(*DetachRequest)(nil),           // 6: ovl.v1.DetachRequest
-	(*DetachResponse)(nil),          // 7: ovl.v1.DetachResponse
-	(*ConnectRequest)(nil),          // 8: ovl.v1.ConnectRequest
-	(*DisconnectRequest)(nil),       // 9: ovl.v1.DisconnectRequest
-	(*ListAttachmentsRequest)(nil),  // 10: ovl.v1.ListAttachmentsRequest
-	(*ListAttachmentsResponse)(nil), // 11: ovl.v1.ListAttachmentsResponse
-	(*GetAttachmentRequest)(nil),    // 12: ovl.v1.GetAttachmentRequest
-	(*Row)(nil),                     // 13: ovl.v1.Row
-	(*Op)(nil),                      // 14: ovl.v1.Op
-	(*GetAgentStatusRequest)(nil),   // 15: ovl.v1.GetAgentStatusRequest
-	(*AgentStatus)(nil),             // 16: ovl.v1.AgentStatus
-	(*AgentSubnet)(nil),             // 17: ovl.v1.AgentSubnet
-	(*RowStatus)(nil),               // 18: ovl.v1.RowStatus
-	(*GetPlanRequest)(nil),          // 19: ovl.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),         // 20: ovl.v1.GetPlanResponse
-	(*GetDiffRequest)(nil),          // 21: ovl.v1.GetDiffRequest
-	(*GetDiffResponse)(nil),         // 22: ovl.v1.GetDiffResponse
-	(*WhoisRequest)(nil),            // 23: ovl.v1.WhoisRequest
-	(*WhoisResponse)(nil),           // 24: ovl.v1.WhoisResponse
-	(*WhoisMatch)(nil),              // 25: ovl.v1.WhoisMatch
-	nil,                             // 26: ovl.v1.Attachment.LabelsEntry
-	nil,                             // 27: ovl.v1.AttachRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
-	(*Host)(nil),                    // 29: ovl.v1.Host
-	(*Problem)(nil),                 // 30: ovl.v1.Problem
+	(*Bandwidth)(nil),               // 1: ovl.v1.Bandwidth
+	(*Route)(nil),                   // 2: ovl.v1.Route
+	(*Port)(nil),                    // 3: ovl.v1.Port
+	(*Attachment)(nil),              // 4: ovl.v1.Attachment
+	(*InterfaceRequest)(nil),        // 5: ovl.v1.InterfaceRequest
+	(*AttachRequest)(nil),           // 6: ovl.v1.AttachRequest
+	(*DetachRequest)(nil),           // 7: ovl.v1.DetachRequest
+	(*DetachResponse)(nil),          // 8: ovl.v1.DetachResponse
+	(*ConnectRequest)(nil),          // 9: ovl.v1.ConnectRequest
+	(*DisconnectRequest)(nil),       // 10: ovl.v1.DisconnectRequest
+	(*ListAttachmentsRequest)(nil),  // 11: ovl.v1.ListAttachmentsRequest
+	(*ListAttachmentsResponse)(nil), // 12: ovl.v1.ListAttachmentsResponse
+	(*GetAttachmentRequest)(nil),    // 13: ovl.v1.GetAttachmentRequest
+	(*Row)(nil),                     // 14: ovl.v1.Row
+	(*Op)(nil),                      // 15: ovl.v1.Op
+	(*GetAgentStatusRequest)(nil),   // 16: ovl.v1.GetAgentStatusRequest
+	(*AgentStatus)(nil),             // 17: ovl.v1.AgentStatus
+	(*AgentSubnet)(nil),             // 18: ovl.v1.AgentSubnet
+	(*RowStatus)(nil),               // 19: ovl.v1.RowStatus
+	(*GetPlanRequest)(nil),          // 20: ovl.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),         // 21: ovl.v1.GetPlanResponse
+	(*GetDiffRequest)(nil),          // 22: ovl.v1.GetDiffRequest
+	(*GetDiffResponse)(nil),         // 23: ovl.v1.GetDiffResponse
+	(*WhoisRequest)(nil),            // 24: ovl.v1.WhoisRequest
+	(*WhoisResponse)(nil),           // 25: ovl.v1.WhoisResponse
+	(*WhoisMatch)(nil),              // 26: ovl.v1.WhoisMatch
+	nil,                             // 27: ovl.v1.Attachment.LabelsEntry
+	nil,                             // 28: ovl.v1.AttachRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 29: google.protobuf.Timestamp
+	(*Host)(nil),                    // 30: ovl.v1.Host
+	(*Problem)(nil),                 // 31: ovl.v1.Problem
 }
 var file_ovl_v1_agent_proto_depIdxs = []int32{
-	1,  // 0: ovl.v1.Interface.routes:type_name -> ovl.v1.Route
-	0,  // 1: ovl.v1.Attachment.interfaces:type_name -> ovl.v1.Interface
-	26, // 2: ovl.v1.Attachment.labels:type_name -> ovl.v1.Attachment.LabelsEntry
-	28, // 3: ovl.v1.Attachment.created:type_name -> google.protobuf.Timestamp
-	2,  // 4: ovl.v1.Attachment.ports:type_name -> ovl.v1.Port
-	4,  // 5: ovl.v1.AttachRequest.interfaces:type_name -> ovl.v1.InterfaceRequest
-	27, // 6: ovl.v1.AttachRequest.labels:type_name -> ovl.v1.AttachRequest.LabelsEntry
-	2,  // 7: ovl.v1.AttachRequest.ports:type_name -> ovl.v1.Port
-	4,  // 8: ovl.v1.ConnectRequest.interface:type_name -> ovl.v1.InterfaceRequest
-	3,  // 9: ovl.v1.ListAttachmentsResponse.attachments:type_name -> ovl.v1.Attachment
-	13, // 10: ovl.v1.Op.row:type_name -> ovl.v1.Row
-	29, // 11: ovl.v1.AgentStatus.host:type_name -> ovl.v1.Host
-	28, // 12: ovl.v1.AgentStatus.started:type_name -> google.protobuf.Timestamp
-	28, // 13: ovl.v1.AgentStatus.etcd_since:type_name -> google.protobuf.Timestamp
-	28, // 14: ovl.v1.AgentStatus.ownership_until:type_name -> google.protobuf.Timestamp
-	17, // 15: ovl.v1.AgentStatus.subnets:type_name -> ovl.v1.AgentSubnet
-	28, // 16: ovl.v1.AgentStatus.last_pass:type_name -> google.protobuf.Timestamp
-	18, // 17: ovl.v1.AgentStatus.failing:type_name -> ovl.v1.RowStatus
-	30, // 18: ovl.v1.AgentStatus.problems:type_name -> ovl.v1.Problem
-	28, // 19: ovl.v1.RowStatus.since:type_name -> google.protobuf.Timestamp
-	13, // 20: ovl.v1.GetPlanResponse.rows:type_name -> ovl.v1.Row
-	30, // 21: ovl.v1.GetPlanResponse.problems:type_name -> ovl.v1.Problem
-	14, // 22: ovl.v1.GetDiffResponse.ops:type_name -> ovl.v1.Op
-	30, // 23: ovl.v1.GetDiffResponse.problems:type_name -> ovl.v1.Problem
-	25, // 24: ovl.v1.WhoisResponse.matches:type_name -> ovl.v1.WhoisMatch
-	5,  // 25: ovl.v1.AttachmentService.Attach:input_type -> ovl.v1.AttachRequest
-	6,  // 26: ovl.v1.AttachmentService.Detach:input_type -> ovl.v1.DetachRequest
-	10, // 27: ovl.v1.AttachmentService.ListAttachments:input_type -> ovl.v1.ListAttachmentsRequest
-	12, // 28: ovl.v1.AttachmentService.GetAttachment:input_type -> ovl.v1.GetAttachmentRequest
-	8,  // 29: ovl.v1.AttachmentService.Connect:input_type -> ovl.v1.ConnectRequest
-	9,  // 30: ovl.v1.AttachmentService.Disconnect:input_type -> ovl.v1.DisconnectRequest
-	15, // 31: ovl.v1.AgentService.GetStatus:input_type -> ovl.v1.GetAgentStatusRequest
-	19, // 32: ovl.v1.AgentService.GetPlan:input_type -> ovl.v1.GetPlanRequest
-	21, // 33: ovl.v1.AgentService.GetDiff:input_type -> ovl.v1.GetDiffRequest
-	23, // 34: ovl.v1.AgentService.Whois:input_type -> ovl.v1.WhoisRequest
-	3,  // 35: ovl.v1.AttachmentService.Attach:output_type -> ovl.v1.Attachment
-	7,  // 36: ovl.v1.AttachmentService.Detach:output_type -> ovl.v1.DetachResponse
-	11, // 37: ovl.v1.AttachmentService.ListAttachments:output_type -> ovl.v1.ListAttachmentsResponse
-	3,  // 38: ovl.v1.AttachmentService.GetAttachment:output_type -> ovl.v1.Attachment
-	3,  // 39: ovl.v1.AttachmentService.Connect:output_type -> ovl.v1.Attachment
-	3,  // 40: ovl.v1.AttachmentService.Disconnect:output_type -> ovl.v1.Attachment
-	16, // 41: ovl.v1.AgentService.GetStatus:output_type -> ovl.v1.AgentStatus
-	20, // 42: ovl.v1.AgentService.GetPlan:output_type -> ovl.v1.GetPlanResponse
-	22, // 43: ovl.v1.AgentService.GetDiff:output_type -> ovl.v1.GetDiffResponse
-	24, // 44: ovl.v1.AgentService.Whois:output_type -> ovl.v1.WhoisResponse
-	35, // [35:45] is the sub-list for method output_type
-	25, // [25:35] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	2,  // 0: ovl.v1.Interface.routes:type_name -> ovl.v1.Route
+	1,  // 1: ovl.v1.Interface.bandwidth:type_name -> ovl.v1.Bandwidth
+	0,  // 2: ovl.v1.Attachment.interfaces:type_name -> ovl.v1.Interface
+	27, // 3: ovl.v1.Attachment.labels:type_name -> ovl.v1.Attachment.LabelsEntry
+	29, // 4: ovl.v1.Attachment.created:type_name -> google.protobuf.Timestamp
+	3,  // 5: ovl.v1.Attachment.ports:type_name -> ovl.v1.Port
+	1,  // 6: ovl.v1.InterfaceRequest.bandwidth:type_name -> ovl.v1.Bandwidth
+	5,  // 7: ovl.v1.AttachRequest.interfaces:type_name -> ovl.v1.InterfaceRequest
+	28, // 8: ovl.v1.AttachRequest.labels:type_name -> ovl.v1.AttachRequest.LabelsEntry
+	3,  // 9: ovl.v1.AttachRequest.ports:type_name -> ovl.v1.Port
+	5,  // 10: ovl.v1.ConnectRequest.interface:type_name -> ovl.v1.InterfaceRequest
+	4,  // 11: ovl.v1.ListAttachmentsResponse.attachments:type_name -> ovl.v1.Attachment
+	14, // 12: ovl.v1.Op.row:type_name -> ovl.v1.Row
+	30, // 13: ovl.v1.AgentStatus.host:type_name -> ovl.v1.Host
+	29, // 14: ovl.v1.AgentStatus.started:type_name -> google.protobuf.Timestamp
+	29, // 15: ovl.v1.AgentStatus.etcd_since:type_name -> google.protobuf.Timestamp
+	29, // 16: ovl.v1.AgentStatus.ownership_until:type_name -> google.protobuf.Timestamp
+	18, // 17: ovl.v1.AgentStatus.subnets:type_name -> ovl.v1.AgentSubnet
+	29, // 18: ovl.v1.AgentStatus.last_pass:type_name -> google.protobuf.Timestamp
+	19, // 19: ovl.v1.AgentStatus.failing:type_name -> ovl.v1.RowStatus
+	31, // 20: ovl.v1.AgentStatus.problems:type_name -> ovl.v1.Problem
+	29, // 21: ovl.v1.RowStatus.since:type_name -> google.protobuf.Timestamp
+	14, // 22: ovl.v1.GetPlanResponse.rows:type_name -> ovl.v1.Row
+	31, // 23: ovl.v1.GetPlanResponse.problems:type_name -> ovl.v1.Problem
+	15, // 24: ovl.v1.GetDiffResponse.ops:type_name -> ovl.v1.Op
+	31, // 25: ovl.v1.GetDiffResponse.problems:type_name -> ovl.v1.Problem
+	26, // 26: ovl.v1.WhoisResponse.matches:type_name -> ovl.v1.WhoisMatch
+	6,  // 27: ovl.v1.AttachmentService.Attach:input_type -> ovl.v1.AttachRequest
+	7,  // 28: ovl.v1.AttachmentService.Detach:input_type -> ovl.v1.DetachRequest
+	11, // 29: ovl.v1.AttachmentService.ListAttachments:input_type -> ovl.v1.ListAttachmentsRequest
+	13, // 30: ovl.v1.AttachmentService.GetAttachment:input_type -> ovl.v1.GetAttachmentRequest
+	9,  // 31: ovl.v1.AttachmentService.Connect:input_type -> ovl.v1.ConnectRequest
+	10, // 32: ovl.v1.AttachmentService.Disconnect:input_type -> ovl.v1.DisconnectRequest
+	16, // 33: ovl.v1.AgentService.GetStatus:input_type -> ovl.v1.GetAgentStatusRequest
+	20, // 34: ovl.v1.AgentService.GetPlan:input_type -> ovl.v1.GetPlanRequest
+	22, // 35: ovl.v1.AgentService.GetDiff:input_type -> ovl.v1.GetDiffRequest
+	24, // 36: ovl.v1.AgentService.Whois:input_type -> ovl.v1.WhoisRequest
+	4,  // 37: ovl.v1.AttachmentService.Attach:output_type -> ovl.v1.Attachment
+	8,  // 38: ovl.v1.AttachmentService.Detach:output_type -> ovl.v1.DetachResponse
+	12, // 39: ovl.v1.AttachmentService.ListAttachments:output_type -> ovl.v1.ListAttachmentsResponse
+	4,  // 40: ovl.v1.AttachmentService.GetAttachment:output_type -> ovl.v1.Attachment
+	4,  // 41: ovl.v1.AttachmentService.Connect:output_type -> ovl.v1.Attachment
+	4,  // 42: ovl.v1.AttachmentService.Disconnect:output_type -> ovl.v1.Attachment
+	17, // 43: ovl.v1.AgentService.GetStatus:output_type -> ovl.v1.AgentStatus
+	21, // 44: ovl.v1.AgentService.GetPlan:output_type -> ovl.v1.GetPlanResponse
+	23, // 45: ovl.v1.AgentService.GetDiff:output_type -> ovl.v1.GetDiffResponse
+	25, // 46: ovl.v1.AgentService.Whois:output_type -> ovl.v1.WhoisResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_ovl_v1_agent_proto_init() }
@@ -2060,7 +2157,7 @@ func file_ovl_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ovl_v1_agent_proto_rawDesc), len(file_ovl_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
