@@ -63,6 +63,11 @@ func ParseAuthority(certPEM, keyPEM []byte, now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	return AuthorityOf(p, now)
+}
+
+// AuthorityOf returns the CA with that certificate and key.
+func AuthorityOf(p Pair, now time.Time) (*Authority, error) {
 	ca := p.Leaf()
 	switch {
 	case !ca.BasicConstraintsValid || !ca.IsCA || ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageCertSign == 0:

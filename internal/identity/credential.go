@@ -16,8 +16,10 @@ type Credential struct {
 }
 
 type held struct {
-	pair  Pair
-	roots []*x509.Certificate
+	pair    Pair
+	also    []Pair // of the other CAs, for clients that ask for them
+	roots   []*x509.Certificate
+	changed chan struct{} // closed when something else is held
 }
 
 // NewCredential returns a credential that holds the pair and trusts the roots.
@@ -27,15 +29,24 @@ func NewCredential(p Pair, roots []*x509.Certificate, now func() time.Time) *Cre
 	return c
 }
 
-// Replace makes later handshakes show the pair and trust the roots.
-func (c *Credential) Replace(p Pair, roots []*x509.Certificate) {
-	c.held.Store(&held{pair: p, roots: roots})
+// Replace makes later handshakes show the pair and trust the roots, of which the
+// first issues. A server shows one of also to a client that asks for its issuer:
+// see [ServerName].
+func (c *Credential) Replace(p Pair, roots []*x509.Certificate, also ...Pair) {
+	old := c.held.Swap(&held{pair: p, also: also, roots: roots, changed: make(chan struct{})})
+	if old != nil {
+		close(old.changed)
+	}
 }
+
+// Changed is closed when the credential is replaced the next time.
+func (c *Credential) Changed() <-chan struct{} { return c.held.Load().changed }
 
 // Pair returns what is shown now.
 func (c *Credential) Pair() Pair { return c.held.Load().pair }
 
-// Roots returns whom is trusted now.
+// Roots returns who is trusted now: the CAs, and nobody else. Whatever is verified
+// against the cluster's CAs takes them from here, each time.
 func (c *Credential) Roots() []*x509.Certificate { return c.held.Load().roots }
 
 // Verify returns who the peer is, as of now: see [Verify].
@@ -80,18 +91,32 @@ func (c *Credential) Demanding(accept func(tls.ConnectionState) error) *tls.Conf
 // server returns settings of which each connection gets its own, with what is
 // trusted at that time.
 func (c *Credential) server(demand func(*tls.Config)) *tls.Config {
-	current := func() *tls.Config {
+	current := func(name string) *tls.Config {
 		s := &tls.Config{
 			MinVersion:             tls.VersionTLS13,
 			NextProtos:             []string{"h2"},
 			SessionTicketsDisabled: true, // a resumed session would skip what is asked for
 			Time:                   c.now,
-			Certificates:           []tls.Certificate{*c.Pair().tls()},
+			Certificates:           []tls.Certificate{*c.held.Load().pairFor(name).tls()},
 		}
 		demand(s)
 		return s
 	}
-	first := current()
-	first.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return current(), nil }
+	first := current("")
+	first.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { return current(h.ServerName), nil }
 	return first
+}
+
+// pairFor returns the pair for a client that asks for that server.
+func (h *held) pairFor(name string) Pair {
+	ca, ok := wished(name)
+	if !ok {
+		return h.pair
+	}
+	for _, p := range h.also {
+		if IssuerOf(p.Chain, h.roots) == ca {
+			return p
+		}
+	}
+	return h.pair
 }

@@ -121,7 +121,11 @@ func printOf(roots []*x509.Certificate) string {
 	if len(roots) == 0 {
 		return "of none"
 	}
-	return PrintOf(roots[0]).String()
+	var all []string
+	for _, p := range Prints(roots) {
+		all = append(all, p.String())
+	}
+	return strings.Join(all, " or ")
 }
 
 func list(roles []Role) string {

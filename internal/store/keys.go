@@ -22,8 +22,11 @@ const (
 	DrainsPrefix   = Root + "drains/"   // <host>; a controller: the operator's wish
 	SessionsPrefix = Root + "sessions/" // <host>; its agent, session lease
 	ClonesPrefix   = Root + "clones/"   // <host>/<instance>; a second agent of that ID, session lease
-	subnetsRoot    = Root + "subnets/"  // <network>/<prefix>; its host, ownership lease
-	endpointsRoot  = Root + "endpoints/"
+	// CAKey says which CAs the cluster trusts; a controller. It ends in no slash: no
+	// other key may begin with it.
+	CAKey         = Root + "ca"
+	subnetsRoot   = Root + "subnets/" // <network>/<prefix>; its host, ownership lease
+	endpointsRoot = Root + "endpoints/"
 )
 
 // The key functions below trust their arguments: whoever takes a name from
