@@ -33,6 +33,7 @@ type Token struct {
 	Created       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created,proto3" json:"created,omitempty"`
 	Expires       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires,proto3" json:"expires,omitempty"`
 	Creator       string                 `protobuf:"bytes,8,opt,name=creator,proto3" json:"creator,omitempty"` // such as "admin local"
+	Ca            string                 `protobuf:"bytes,10,opt,name=ca,proto3" json:"ca,omitempty"`          // fingerprint of the CA that it names
 	Text          string                 `protobuf:"bytes,9,opt,name=text,proto3" json:"text,omitempty"`       // what is handed on; holds the secret, only in the answer that creates it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -120,6 +121,13 @@ func (x *Token) GetExpires() *timestamppb.Timestamp {
 func (x *Token) GetCreator() string {
 	if x != nil {
 		return x.Creator
+	}
+	return ""
+}
+
+func (x *Token) GetCa() string {
+	if x != nil {
+		return x.Ca
 	}
 	return ""
 }
@@ -366,6 +374,8 @@ type JoinRequest struct {
 	Request       []byte                 `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`             // PKCS #10: proves that the caller has the key
 	HostId        string                 `protobuf:"bytes,4,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // of a host
 	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`                   // of the host or the person
+	Cluster       string                 `protobuf:"bytes,6,opt,name=cluster,proto3" json:"cluster,omitempty"`             // of a host that is a member: of which cluster, so that no other one takes it in
+	Handover      []byte                 `protobuf:"bytes,7,opt,name=handover,proto3" json:"handover,omitempty"`           // PKCS #10 of the member's key of before: it is followed by that of request
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -435,6 +445,20 @@ func (x *JoinRequest) GetName() string {
 	return ""
 }
 
+func (x *JoinRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetHandover() []byte {
+	if x != nil {
+		return x.Handover
+	}
+	return nil
+}
+
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"` // PKCS #10, of the key that the caller's certificate has
@@ -485,6 +509,7 @@ type Membership struct {
 	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`                                      // certificates in DER, the member's own first
 	Roots         [][]byte               `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`                                      // whom to trust
 	EtcdEndpoints []string               `protobuf:"bytes,3,rep,name=etcd_endpoints,json=etcdEndpoints,proto3" json:"etcd_endpoints,omitempty"` // URLs; without a host: that of the controller
+	Cluster       string                 `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`                                  // names it for good: fingerprint of the CA that it began with
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -540,6 +565,653 @@ func (x *Membership) GetEtcdEndpoints() []string {
 	return nil
 }
 
+func (x *Membership) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+type ConfirmRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Trusts        []string               `protobuf:"bytes,1,rep,name=trusts,proto3" json:"trusts,omitempty"` // fingerprints of the CAs
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ConfirmRequest) GetTrusts() []string {
+	if x != nil {
+		return x.Trusts
+	}
+	return nil
+}
+
+type ConfirmResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmResponse) Reset() {
+	*x = ConfirmResponse{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmResponse) ProtoMessage() {}
+
+func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmResponse) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{10}
+}
+
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{11}
+}
+
+// Who calls.
+type Caller struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	HostId        string                 `protobuf:"bytes,3,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // of a host
+	Key           string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`                     // SHA-256 of its public key
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires,proto3" json:"expires,omitempty"`             // its certificate
+	Ca            string                 `protobuf:"bytes,6,opt,name=ca,proto3" json:"ca,omitempty"`                       // fingerprint of the CA that issued it
+	From          string                 `protobuf:"bytes,7,opt,name=from,proto3" json:"from,omitempty"`                   // the address of the caller
+	Joined        *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=joined,proto3" json:"joined,omitempty"`               // of a member
+	Token         string                 `protobuf:"bytes,9,opt,name=token,proto3" json:"token,omitempty"`                 // the ID of the token that let it in
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Caller) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Caller) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Caller) GetHostId() string {
+	if x != nil {
+		return x.HostId
+	}
+	return ""
+}
+
+func (x *Caller) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Caller) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Caller) GetCa() string {
+	if x != nil {
+		return x.Ca
+	}
+	return ""
+}
+
+func (x *Caller) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Caller) GetJoined() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Joined
+	}
+	return nil
+}
+
+func (x *Caller) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+// A CA that the cluster trusts.
+type Authority struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // SHA-256 of its public key
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	Begins        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=begins,proto3" json:"begins,omitempty"`
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"`
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // issuing; next: will issue; previous: what it issued is still good
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authority) Reset() {
+	*x = Authority{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authority) ProtoMessage() {}
+
+func (x *Authority) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authority.ProtoReflect.Descriptor instead.
+func (*Authority) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Authority) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Authority) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Authority) GetBegins() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Begins
+	}
+	return nil
+}
+
+func (x *Authority) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Authority) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+// Which CAs the cluster trusts, and who is not ready for the next step.
+type Authorities struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Authorities   []*Authority           `protobuf:"bytes,1,rep,name=authorities,proto3" json:"authorities,omitempty"` // the issuing one first
+	Phase         string                 `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`             // rest; spread: everybody learns to trust the next CA; issue: everybody gets a certificate of it
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`             // of the phase
+	Members       uint32                 `protobuf:"varint,4,opt,name=members,proto3" json:"members,omitempty"`        // how many there are
+	Lagging       uint32                 `protobuf:"varint,5,opt,name=lagging,proto3" json:"lagging,omitempty"`        // how many of them, and of the controllers, are not ready
+	Laggards      []*Laggard             `protobuf:"bytes,6,rep,name=laggards,proto3" json:"laggards,omitempty"`       // the first thousand
+	Cluster       string                 `protobuf:"bytes,7,opt,name=cluster,proto3" json:"cluster,omitempty"`         // fingerprint of the CA that the cluster began with
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authorities) Reset() {
+	*x = Authorities{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authorities) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authorities) ProtoMessage() {}
+
+func (x *Authorities) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authorities.ProtoReflect.Descriptor instead.
+func (*Authorities) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Authorities) GetAuthorities() []*Authority {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+func (x *Authorities) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Authorities) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Authorities) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *Authorities) GetLagging() uint32 {
+	if x != nil {
+		return x.Lagging
+	}
+	return 0
+}
+
+func (x *Authorities) GetLaggards() []*Laggard {
+	if x != nil {
+		return x.Laggards
+	}
+	return nil
+}
+
+func (x *Authorities) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+// One who is not ready for the next step.
+type Laggard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	HostId        string                 `protobuf:"bytes,3,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"` // of a host
+	Said          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=said,proto3" json:"said,omitempty"`                   // when it last said what it trusts; absent: never
+	Lacks         string                 `protobuf:"bytes,5,opt,name=lacks,proto3" json:"lacks,omitempty"`                 // what it has to do first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Laggard) Reset() {
+	*x = Laggard{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Laggard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Laggard) ProtoMessage() {}
+
+func (x *Laggard) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Laggard.ProtoReflect.Descriptor instead.
+func (*Laggard) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Laggard) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Laggard) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Laggard) GetHostId() string {
+	if x != nil {
+		return x.HostId
+	}
+	return ""
+}
+
+func (x *Laggard) GetSaid() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Said
+	}
+	return nil
+}
+
+func (x *Laggard) GetLacks() string {
+	if x != nil {
+		return x.Lacks
+	}
+	return ""
+}
+
+type GetAuthoritiesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAuthoritiesRequest) Reset() {
+	*x = GetAuthoritiesRequest{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAuthoritiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAuthoritiesRequest) ProtoMessage() {}
+
+func (x *GetAuthoritiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAuthoritiesRequest.ProtoReflect.Descriptor instead.
+func (*GetAuthoritiesRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{16}
+}
+
+type RotateAuthorityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // PEM; empty: the controller makes a CA
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                 // PEM
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAuthorityRequest) Reset() {
+	*x = RotateAuthorityRequest{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAuthorityRequest) ProtoMessage() {}
+
+func (x *RotateAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*RotateAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RotateAuthorityRequest) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RotateAuthorityRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type FinishRotationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Force         bool                   `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"` // also though some have not followed; while the next CA is spread, only issue with it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishRotationRequest) Reset() {
+	*x = FinishRotationRequest{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishRotationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishRotationRequest) ProtoMessage() {}
+
+func (x *FinishRotationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishRotationRequest.ProtoReflect.Descriptor instead.
+func (*FinishRotationRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *FinishRotationRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type UndoRotationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndoRotationRequest) Reset() {
+	*x = UndoRotationRequest{}
+	mi := &file_ovl_v1_identity_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndoRotationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndoRotationRequest) ProtoMessage() {}
+
+func (x *UndoRotationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ovl_v1_identity_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndoRotationRequest.ProtoReflect.Descriptor instead.
+func (*UndoRotationRequest) Descriptor() ([]byte, []int) {
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{19}
+}
+
 // One who has joined: while it stands here, and with this key, its certificates
 // are good.
 type Member struct {
@@ -556,7 +1228,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_ovl_v1_identity_proto_msgTypes[9]
+	mi := &file_ovl_v1_identity_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +1240,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_identity_proto_msgTypes[9]
+	mi := &file_ovl_v1_identity_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +1253,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{9}
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Member) GetRole() string {
@@ -634,7 +1306,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_ovl_v1_identity_proto_msgTypes[10]
+	mi := &file_ovl_v1_identity_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +1318,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_identity_proto_msgTypes[10]
+	mi := &file_ovl_v1_identity_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +1331,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{10}
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{21}
 }
 
 type ListMembersResponse struct {
@@ -671,7 +1343,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_ovl_v1_identity_proto_msgTypes[11]
+	mi := &file_ovl_v1_identity_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +1355,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_identity_proto_msgTypes[11]
+	mi := &file_ovl_v1_identity_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +1368,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{11}
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -716,7 +1388,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_ovl_v1_identity_proto_msgTypes[12]
+	mi := &file_ovl_v1_identity_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +1400,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_identity_proto_msgTypes[12]
+	mi := &file_ovl_v1_identity_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +1413,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{12}
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveMemberRequest) GetRole() string {
@@ -766,7 +1438,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_ovl_v1_identity_proto_msgTypes[13]
+	mi := &file_ovl_v1_identity_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +1450,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ovl_v1_identity_proto_msgTypes[13]
+	mi := &file_ovl_v1_identity_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,14 +1463,14 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{13}
+	return file_ovl_v1_identity_proto_rawDescGZIP(), []int{24}
 }
 
 var File_ovl_v1_identity_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\n" +
-	"\x15ovl/v1/identity.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x02\n" +
+	"\x15ovl/v1/identity.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
@@ -807,7 +1479,9 @@ const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\x04used\x18\x05 \x01(\rR\x04used\x124\n" +
 	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
 	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x18\n" +
-	"\acreator\x18\b \x01(\tR\acreator\x12\x17\n" +
+	"\acreator\x18\b \x01(\tR\acreator\x12\x0e\n" +
+	"\x02ca\x18\n" +
+	" \x01(\tR\x02ca\x12\x17\n" +
 	"\x04text\x18\t \x01(\tB\x03\x80\x01\x01R\x04text\"q\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
@@ -820,20 +1494,64 @@ const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\r.ovl.v1.TokenR\x06tokens\"$\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeTokenResponse\"\x8c\x01\n" +
+	"\x13RevokeTokenResponse\"\xc2\x01\n" +
 	"\vJoinRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x18\n" +
 	"\arequest\x18\x03 \x01(\fR\arequest\x12\x17\n" +
 	"\ahost_id\x18\x04 \x01(\tR\x06hostId\x12\x12\n" +
-	"\x04name\x18\x05 \x01(\tR\x04name\"(\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x18\n" +
+	"\acluster\x18\x06 \x01(\tR\acluster\x12\x1a\n" +
+	"\bhandover\x18\a \x01(\fR\bhandover\"(\n" +
 	"\fRenewRequest\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\"_\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\"y\n" +
 	"\n" +
 	"Membership\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x14\n" +
 	"\x05roots\x18\x02 \x03(\fR\x05roots\x12%\n" +
-	"\x0eetcd_endpoints\x18\x03 \x03(\tR\retcdEndpoints\"\xa5\x01\n" +
+	"\x0eetcd_endpoints\x18\x03 \x03(\tR\retcdEndpoints\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\"(\n" +
+	"\x0eConfirmRequest\x12\x16\n" +
+	"\x06trusts\x18\x01 \x03(\tR\x06trusts\"\x11\n" +
+	"\x0fConfirmResponse\"\x0f\n" +
+	"\rWhoAmIRequest\"\xff\x01\n" +
+	"\x06Caller\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
+	"\ahost_id\x18\x03 \x01(\tR\x06hostId\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x124\n" +
+	"\aexpires\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x0e\n" +
+	"\x02ca\x18\x06 \x01(\tR\x02ca\x12\x12\n" +
+	"\x04from\x18\a \x01(\tR\x04from\x122\n" +
+	"\x06joined\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06joined\x12\x14\n" +
+	"\x05token\x18\t \x01(\tR\x05token\"\xc7\x01\n" +
+	"\tAuthority\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x122\n" +
+	"\x06begins\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06begins\x124\n" +
+	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\"\x85\x02\n" +
+	"\vAuthorities\x123\n" +
+	"\vauthorities\x18\x01 \x03(\v2\x11.ovl.v1.AuthorityR\vauthorities\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
+	"\amembers\x18\x04 \x01(\rR\amembers\x12\x18\n" +
+	"\alagging\x18\x05 \x01(\rR\alagging\x12+\n" +
+	"\blaggards\x18\x06 \x03(\v2\x0f.ovl.v1.LaggardR\blaggards\x12\x18\n" +
+	"\acluster\x18\a \x01(\tR\acluster\"\x90\x01\n" +
+	"\aLaggard\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
+	"\ahost_id\x18\x03 \x01(\tR\x06hostId\x12.\n" +
+	"\x04said\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04said\x12\x14\n" +
+	"\x05lacks\x18\x05 \x01(\tR\x05lacks\"\x17\n" +
+	"\x15GetAuthoritiesRequest\"Q\n" +
+	"\x16RotateAuthorityRequest\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x15\n" +
+	"\x03key\x18\x02 \x01(\fB\x03\x80\x01\x01R\x03key\"-\n" +
+	"\x15FinishRotationRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"\x15\n" +
+	"\x13UndoRotationRequest\"\xa5\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
@@ -852,10 +1570,17 @@ const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1a.ovl.v1.CreateTokenRequest\x1a\r.ovl.v1.Token\x12C\n" +
 	"\n" +
 	"ListTokens\x12\x19.ovl.v1.ListTokensRequest\x1a\x1a.ovl.v1.ListTokensResponse\x12F\n" +
-	"\vRevokeToken\x12\x1a.ovl.v1.RevokeTokenRequest\x1a\x1b.ovl.v1.RevokeTokenResponse2q\n" +
+	"\vRevokeToken\x12\x1a.ovl.v1.RevokeTokenRequest\x1a\x1b.ovl.v1.RevokeTokenResponse2\xde\x01\n" +
 	"\vJoinService\x12/\n" +
 	"\x04Join\x12\x13.ovl.v1.JoinRequest\x1a\x12.ovl.v1.Membership\x121\n" +
-	"\x05Renew\x12\x14.ovl.v1.RenewRequest\x1a\x12.ovl.v1.Membership2\xa2\x01\n" +
+	"\x05Renew\x12\x14.ovl.v1.RenewRequest\x1a\x12.ovl.v1.Membership\x12:\n" +
+	"\aConfirm\x12\x16.ovl.v1.ConfirmRequest\x1a\x17.ovl.v1.ConfirmResponse\x12/\n" +
+	"\x06WhoAmI\x12\x15.ovl.v1.WhoAmIRequest\x1a\x0e.ovl.v1.Caller2\xa8\x02\n" +
+	"\x10AuthorityService\x12D\n" +
+	"\x0eGetAuthorities\x12\x1d.ovl.v1.GetAuthoritiesRequest\x1a\x13.ovl.v1.Authorities\x12F\n" +
+	"\x0fRotateAuthority\x12\x1e.ovl.v1.RotateAuthorityRequest\x1a\x13.ovl.v1.Authorities\x12D\n" +
+	"\x0eFinishRotation\x12\x1d.ovl.v1.FinishRotationRequest\x1a\x13.ovl.v1.Authorities\x12@\n" +
+	"\fUndoRotation\x12\x1b.ovl.v1.UndoRotationRequest\x1a\x13.ovl.v1.Authorities2\xa2\x01\n" +
 	"\rMemberService\x12F\n" +
 	"\vListMembers\x12\x1a.ovl.v1.ListMembersRequest\x1a\x1b.ovl.v1.ListMembersResponse\x12I\n" +
 	"\fRemoveMember\x12\x1b.ovl.v1.RemoveMemberRequest\x1a\x1c.ovl.v1.RemoveMemberResponseB*Z(github.com/ovlnet/ovl/proto/ovl/v1;ovlv1b\x06proto3"
@@ -872,49 +1597,80 @@ func file_ovl_v1_identity_proto_rawDescGZIP() []byte {
 	return file_ovl_v1_identity_proto_rawDescData
 }
 
-var file_ovl_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_ovl_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_ovl_v1_identity_proto_goTypes = []any{
-	(*Token)(nil),                 // 0: ovl.v1.Token
-	(*CreateTokenRequest)(nil),    // 1: ovl.v1.CreateTokenRequest
-	(*ListTokensRequest)(nil),     // 2: ovl.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),    // 3: ovl.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),    // 4: ovl.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),   // 5: ovl.v1.RevokeTokenResponse
-	(*JoinRequest)(nil),           // 6: ovl.v1.JoinRequest
-	(*RenewRequest)(nil),          // 7: ovl.v1.RenewRequest
-	(*Membership)(nil),            // 8: ovl.v1.Membership
-	(*Member)(nil),                // 9: ovl.v1.Member
-	(*ListMembersRequest)(nil),    // 10: ovl.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),   // 11: ovl.v1.ListMembersResponse
-	(*RemoveMemberRequest)(nil),   // 12: ovl.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 13: ovl.v1.RemoveMemberResponse
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Token)(nil),                  // 0: ovl.v1.Token
+	(*CreateTokenRequest)(nil),     // 1: ovl.v1.CreateTokenRequest
+	(*ListTokensRequest)(nil),      // 2: ovl.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),     // 3: ovl.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),     // 4: ovl.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),    // 5: ovl.v1.RevokeTokenResponse
+	(*JoinRequest)(nil),            // 6: ovl.v1.JoinRequest
+	(*RenewRequest)(nil),           // 7: ovl.v1.RenewRequest
+	(*Membership)(nil),             // 8: ovl.v1.Membership
+	(*ConfirmRequest)(nil),         // 9: ovl.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),        // 10: ovl.v1.ConfirmResponse
+	(*WhoAmIRequest)(nil),          // 11: ovl.v1.WhoAmIRequest
+	(*Caller)(nil),                 // 12: ovl.v1.Caller
+	(*Authority)(nil),              // 13: ovl.v1.Authority
+	(*Authorities)(nil),            // 14: ovl.v1.Authorities
+	(*Laggard)(nil),                // 15: ovl.v1.Laggard
+	(*GetAuthoritiesRequest)(nil),  // 16: ovl.v1.GetAuthoritiesRequest
+	(*RotateAuthorityRequest)(nil), // 17: ovl.v1.RotateAuthorityRequest
+	(*FinishRotationRequest)(nil),  // 18: ovl.v1.FinishRotationRequest
+	(*UndoRotationRequest)(nil),    // 19: ovl.v1.UndoRotationRequest
+	(*Member)(nil),                 // 20: ovl.v1.Member
+	(*ListMembersRequest)(nil),     // 21: ovl.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),    // 22: ovl.v1.ListMembersResponse
+	(*RemoveMemberRequest)(nil),    // 23: ovl.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 24: ovl.v1.RemoveMemberResponse
+	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
 }
 var file_ovl_v1_identity_proto_depIdxs = []int32{
-	14, // 0: ovl.v1.Token.created:type_name -> google.protobuf.Timestamp
-	14, // 1: ovl.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	25, // 0: ovl.v1.Token.created:type_name -> google.protobuf.Timestamp
+	25, // 1: ovl.v1.Token.expires:type_name -> google.protobuf.Timestamp
 	0,  // 2: ovl.v1.ListTokensResponse.tokens:type_name -> ovl.v1.Token
-	14, // 3: ovl.v1.Member.joined:type_name -> google.protobuf.Timestamp
-	9,  // 4: ovl.v1.ListMembersResponse.members:type_name -> ovl.v1.Member
-	1,  // 5: ovl.v1.TokenService.CreateToken:input_type -> ovl.v1.CreateTokenRequest
-	2,  // 6: ovl.v1.TokenService.ListTokens:input_type -> ovl.v1.ListTokensRequest
-	4,  // 7: ovl.v1.TokenService.RevokeToken:input_type -> ovl.v1.RevokeTokenRequest
-	6,  // 8: ovl.v1.JoinService.Join:input_type -> ovl.v1.JoinRequest
-	7,  // 9: ovl.v1.JoinService.Renew:input_type -> ovl.v1.RenewRequest
-	10, // 10: ovl.v1.MemberService.ListMembers:input_type -> ovl.v1.ListMembersRequest
-	12, // 11: ovl.v1.MemberService.RemoveMember:input_type -> ovl.v1.RemoveMemberRequest
-	0,  // 12: ovl.v1.TokenService.CreateToken:output_type -> ovl.v1.Token
-	3,  // 13: ovl.v1.TokenService.ListTokens:output_type -> ovl.v1.ListTokensResponse
-	5,  // 14: ovl.v1.TokenService.RevokeToken:output_type -> ovl.v1.RevokeTokenResponse
-	8,  // 15: ovl.v1.JoinService.Join:output_type -> ovl.v1.Membership
-	8,  // 16: ovl.v1.JoinService.Renew:output_type -> ovl.v1.Membership
-	11, // 17: ovl.v1.MemberService.ListMembers:output_type -> ovl.v1.ListMembersResponse
-	13, // 18: ovl.v1.MemberService.RemoveMember:output_type -> ovl.v1.RemoveMemberResponse
-	12, // [12:19] is the sub-list for method output_type
-	5,  // [5:12] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	25, // 3: ovl.v1.Caller.expires:type_name -> google.protobuf.Timestamp
+	25, // 4: ovl.v1.Caller.joined:type_name -> google.protobuf.Timestamp
+	25, // 5: ovl.v1.Authority.begins:type_name -> google.protobuf.Timestamp
+	25, // 6: ovl.v1.Authority.expires:type_name -> google.protobuf.Timestamp
+	13, // 7: ovl.v1.Authorities.authorities:type_name -> ovl.v1.Authority
+	25, // 8: ovl.v1.Authorities.since:type_name -> google.protobuf.Timestamp
+	15, // 9: ovl.v1.Authorities.laggards:type_name -> ovl.v1.Laggard
+	25, // 10: ovl.v1.Laggard.said:type_name -> google.protobuf.Timestamp
+	25, // 11: ovl.v1.Member.joined:type_name -> google.protobuf.Timestamp
+	20, // 12: ovl.v1.ListMembersResponse.members:type_name -> ovl.v1.Member
+	1,  // 13: ovl.v1.TokenService.CreateToken:input_type -> ovl.v1.CreateTokenRequest
+	2,  // 14: ovl.v1.TokenService.ListTokens:input_type -> ovl.v1.ListTokensRequest
+	4,  // 15: ovl.v1.TokenService.RevokeToken:input_type -> ovl.v1.RevokeTokenRequest
+	6,  // 16: ovl.v1.JoinService.Join:input_type -> ovl.v1.JoinRequest
+	7,  // 17: ovl.v1.JoinService.Renew:input_type -> ovl.v1.RenewRequest
+	9,  // 18: ovl.v1.JoinService.Confirm:input_type -> ovl.v1.ConfirmRequest
+	11, // 19: ovl.v1.JoinService.WhoAmI:input_type -> ovl.v1.WhoAmIRequest
+	16, // 20: ovl.v1.AuthorityService.GetAuthorities:input_type -> ovl.v1.GetAuthoritiesRequest
+	17, // 21: ovl.v1.AuthorityService.RotateAuthority:input_type -> ovl.v1.RotateAuthorityRequest
+	18, // 22: ovl.v1.AuthorityService.FinishRotation:input_type -> ovl.v1.FinishRotationRequest
+	19, // 23: ovl.v1.AuthorityService.UndoRotation:input_type -> ovl.v1.UndoRotationRequest
+	21, // 24: ovl.v1.MemberService.ListMembers:input_type -> ovl.v1.ListMembersRequest
+	23, // 25: ovl.v1.MemberService.RemoveMember:input_type -> ovl.v1.RemoveMemberRequest
+	0,  // 26: ovl.v1.TokenService.CreateToken:output_type -> ovl.v1.Token
+	3,  // 27: ovl.v1.TokenService.ListTokens:output_type -> ovl.v1.ListTokensResponse
+	5,  // 28: ovl.v1.TokenService.RevokeToken:output_type -> ovl.v1.RevokeTokenResponse
+	8,  // 29: ovl.v1.JoinService.Join:output_type -> ovl.v1.Membership
+	8,  // 30: ovl.v1.JoinService.Renew:output_type -> ovl.v1.Membership
+	10, // 31: ovl.v1.JoinService.Confirm:output_type -> ovl.v1.ConfirmResponse
+	12, // 32: ovl.v1.JoinService.WhoAmI:output_type -> ovl.v1.Caller
+	14, // 33: ovl.v1.AuthorityService.GetAuthorities:output_type -> ovl.v1.Authorities
+	14, // 34: ovl.v1.AuthorityService.RotateAuthority:output_type -> ovl.v1.Authorities
+	14, // 35: ovl.v1.AuthorityService.FinishRotation:output_type -> ovl.v1.Authorities
+	14, // 36: ovl.v1.AuthorityService.UndoRotation:output_type -> ovl.v1.Authorities
+	22, // 37: ovl.v1.MemberService.ListMembers:output_type -> ovl.v1.ListMembersResponse
+	24, // 38: ovl.v1.MemberService.RemoveMember:output_type -> ovl.v1.RemoveMemberResponse
+	26, // [26:39] is the sub-list for method output_type
+	13, // [13:26] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_ovl_v1_identity_proto_init() }
@@ -928,9 +1684,9 @@ func file_ovl_v1_identity_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ovl_v1_identity_proto_rawDesc), len(file_ovl_v1_identity_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   25,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_ovl_v1_identity_proto_goTypes,
 		DependencyIndexes: file_ovl_v1_identity_proto_depIdxs,

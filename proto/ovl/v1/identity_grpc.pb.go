@@ -203,8 +203,10 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	JoinService_Join_FullMethodName  = "/ovl.v1.JoinService/Join"
-	JoinService_Renew_FullMethodName = "/ovl.v1.JoinService/Renew"
+	JoinService_Join_FullMethodName    = "/ovl.v1.JoinService/Join"
+	JoinService_Renew_FullMethodName   = "/ovl.v1.JoinService/Renew"
+	JoinService_Confirm_FullMethodName = "/ovl.v1.JoinService/Confirm"
+	JoinService_WhoAmI_FullMethodName  = "/ovl.v1.JoinService/WhoAmI"
 )
 
 // JoinServiceClient is the client API for JoinService service.
@@ -219,6 +221,11 @@ type JoinServiceClient interface {
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*Membership, error)
 	// A new certificate of the caller's own, for the same key.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*Membership, error)
+	// What the caller trusts now: while the CA changes, the controllers wait until
+	// everybody has said so.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
+	// Who the caller is, as the controller sees it.
+	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*Caller, error)
 }
 
 type joinServiceClient struct {
@@ -249,6 +256,26 @@ func (c *joinServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ..
 	return out, nil
 }
 
+func (c *joinServiceClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmResponse)
+	err := c.cc.Invoke(ctx, JoinService_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *joinServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*Caller, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Caller)
+	err := c.cc.Invoke(ctx, JoinService_WhoAmI_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // JoinServiceServer is the server API for JoinService service.
 // All implementations must embed UnimplementedJoinServiceServer
 // for forward compatibility.
@@ -261,6 +288,11 @@ type JoinServiceServer interface {
 	Join(context.Context, *JoinRequest) (*Membership, error)
 	// A new certificate of the caller's own, for the same key.
 	Renew(context.Context, *RenewRequest) (*Membership, error)
+	// What the caller trusts now: while the CA changes, the controllers wait until
+	// everybody has said so.
+	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
+	// Who the caller is, as the controller sees it.
+	WhoAmI(context.Context, *WhoAmIRequest) (*Caller, error)
 	mustEmbedUnimplementedJoinServiceServer()
 }
 
@@ -276,6 +308,12 @@ func (UnimplementedJoinServiceServer) Join(context.Context, *JoinRequest) (*Memb
 }
 func (UnimplementedJoinServiceServer) Renew(context.Context, *RenewRequest) (*Membership, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedJoinServiceServer) Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
+}
+func (UnimplementedJoinServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*Caller, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
 }
 func (UnimplementedJoinServiceServer) mustEmbedUnimplementedJoinServiceServer() {}
 func (UnimplementedJoinServiceServer) testEmbeddedByValue()                     {}
@@ -334,6 +372,42 @@ func _JoinService_Renew_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JoinService_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JoinServiceServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JoinService_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JoinServiceServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JoinService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoAmIRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JoinServiceServer).WhoAmI(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JoinService_WhoAmI_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JoinServiceServer).WhoAmI(ctx, req.(*WhoAmIRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // JoinService_ServiceDesc is the grpc.ServiceDesc for JoinService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -348,6 +422,242 @@ var JoinService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _JoinService_Renew_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _JoinService_Confirm_Handler,
+		},
+		{
+			MethodName: "WhoAmI",
+			Handler:    _JoinService_WhoAmI_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "ovl/v1/identity.proto",
+}
+
+const (
+	AuthorityService_GetAuthorities_FullMethodName  = "/ovl.v1.AuthorityService/GetAuthorities"
+	AuthorityService_RotateAuthority_FullMethodName = "/ovl.v1.AuthorityService/RotateAuthority"
+	AuthorityService_FinishRotation_FullMethodName  = "/ovl.v1.AuthorityService/FinishRotation"
+	AuthorityService_UndoRotation_FullMethodName    = "/ovl.v1.AuthorityService/UndoRotation"
+)
+
+// AuthorityServiceClient is the client API for AuthorityService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// AuthorityService changes the CA of the cluster while everything goes on.
+type AuthorityServiceClient interface {
+	GetAuthorities(ctx context.Context, in *GetAuthoritiesRequest, opts ...grpc.CallOption) (*Authorities, error)
+	// Brings in another CA: one that the controller makes, or a given one. Where that
+	// one is coming in already, the controller that is asked only learns its key.
+	RotateAuthority(ctx context.Context, in *RotateAuthorityRequest, opts ...grpc.CallOption) (*Authorities, error)
+	// Drops the CA of before; FAILED_PRECONDITION while somebody needs it.
+	FinishRotation(ctx context.Context, in *FinishRotationRequest, opts ...grpc.CallOption) (*Authorities, error)
+	// Gives the next CA up, as long as it has issued nothing.
+	UndoRotation(ctx context.Context, in *UndoRotationRequest, opts ...grpc.CallOption) (*Authorities, error)
+}
+
+type authorityServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewAuthorityServiceClient(cc grpc.ClientConnInterface) AuthorityServiceClient {
+	return &authorityServiceClient{cc}
+}
+
+func (c *authorityServiceClient) GetAuthorities(ctx context.Context, in *GetAuthoritiesRequest, opts ...grpc.CallOption) (*Authorities, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Authorities)
+	err := c.cc.Invoke(ctx, AuthorityService_GetAuthorities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) RotateAuthority(ctx context.Context, in *RotateAuthorityRequest, opts ...grpc.CallOption) (*Authorities, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Authorities)
+	err := c.cc.Invoke(ctx, AuthorityService_RotateAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) FinishRotation(ctx context.Context, in *FinishRotationRequest, opts ...grpc.CallOption) (*Authorities, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Authorities)
+	err := c.cc.Invoke(ctx, AuthorityService_FinishRotation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) UndoRotation(ctx context.Context, in *UndoRotationRequest, opts ...grpc.CallOption) (*Authorities, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Authorities)
+	err := c.cc.Invoke(ctx, AuthorityService_UndoRotation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AuthorityServiceServer is the server API for AuthorityService service.
+// All implementations must embed UnimplementedAuthorityServiceServer
+// for forward compatibility.
+//
+// AuthorityService changes the CA of the cluster while everything goes on.
+type AuthorityServiceServer interface {
+	GetAuthorities(context.Context, *GetAuthoritiesRequest) (*Authorities, error)
+	// Brings in another CA: one that the controller makes, or a given one. Where that
+	// one is coming in already, the controller that is asked only learns its key.
+	RotateAuthority(context.Context, *RotateAuthorityRequest) (*Authorities, error)
+	// Drops the CA of before; FAILED_PRECONDITION while somebody needs it.
+	FinishRotation(context.Context, *FinishRotationRequest) (*Authorities, error)
+	// Gives the next CA up, as long as it has issued nothing.
+	UndoRotation(context.Context, *UndoRotationRequest) (*Authorities, error)
+	mustEmbedUnimplementedAuthorityServiceServer()
+}
+
+// UnimplementedAuthorityServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedAuthorityServiceServer struct{}
+
+func (UnimplementedAuthorityServiceServer) GetAuthorities(context.Context, *GetAuthoritiesRequest) (*Authorities, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAuthorities not implemented")
+}
+func (UnimplementedAuthorityServiceServer) RotateAuthority(context.Context, *RotateAuthorityRequest) (*Authorities, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateAuthority not implemented")
+}
+func (UnimplementedAuthorityServiceServer) FinishRotation(context.Context, *FinishRotationRequest) (*Authorities, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishRotation not implemented")
+}
+func (UnimplementedAuthorityServiceServer) UndoRotation(context.Context, *UndoRotationRequest) (*Authorities, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndoRotation not implemented")
+}
+func (UnimplementedAuthorityServiceServer) mustEmbedUnimplementedAuthorityServiceServer() {}
+func (UnimplementedAuthorityServiceServer) testEmbeddedByValue()                          {}
+
+// UnsafeAuthorityServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to AuthorityServiceServer will
+// result in compilation errors.
+type UnsafeAuthorityServiceServer interface {
+	mustEmbedUnimplementedAuthorityServiceServer()
+}
+
+func RegisterAuthorityServiceServer(s grpc.ServiceRegistrar, srv AuthorityServiceServer) {
+	// If the following call panics, it indicates UnimplementedAuthorityServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&AuthorityService_ServiceDesc, srv)
+}
+
+func _AuthorityService_GetAuthorities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAuthoritiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).GetAuthorities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_GetAuthorities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).GetAuthorities(ctx, req.(*GetAuthoritiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_RotateAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).RotateAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_RotateAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).RotateAuthority(ctx, req.(*RotateAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_FinishRotation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishRotationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).FinishRotation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_FinishRotation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).FinishRotation(ctx, req.(*FinishRotationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_UndoRotation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndoRotationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).UndoRotation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_UndoRotation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).UndoRotation(ctx, req.(*UndoRotationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// AuthorityService_ServiceDesc is the grpc.ServiceDesc for AuthorityService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var AuthorityService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "ovl.v1.AuthorityService",
+	HandlerType: (*AuthorityServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetAuthorities",
+			Handler:    _AuthorityService_GetAuthorities_Handler,
+		},
+		{
+			MethodName: "RotateAuthority",
+			Handler:    _AuthorityService_RotateAuthority_Handler,
+		},
+		{
+			MethodName: "FinishRotation",
+			Handler:    _AuthorityService_FinishRotation_Handler,
+		},
+		{
+			MethodName: "UndoRotation",
+			Handler:    _AuthorityService_UndoRotation_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
