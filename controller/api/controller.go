@@ -54,13 +54,17 @@ func (s *controller) GetStatus(ctx context.Context, _ *ovlv1.GetStatusRequest) (
 
 // ownProblems returns what is wrong with this controller.
 func (s *Server) ownProblems() []cluster.Problem {
+	var all []cluster.Problem
+	if r := s.rotation(); r != nil {
+		all = r.Problems()
+	}
 	if s.trail == nil {
-		return nil
+		return all
 	}
 	if p, broken := s.trail.Problem(); broken {
-		return []cluster.Problem{p}
+		all = append(all, p)
 	}
-	return nil
+	return all
 }
 
 func count[T any](all []T) uint32 { return uint32(len(all)) }

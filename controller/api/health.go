@@ -27,6 +27,7 @@ var services = []string{
 	ovlv1.MemberService_ServiceDesc.ServiceName,
 	ovlv1.JoinService_ServiceDesc.ServiceName,
 	ovlv1.EventService_ServiceDesc.ServiceName,
+	ovlv1.AuthorityService_ServiceDesc.ServiceName,
 }
 
 // Health returns the standard health service, in which nothing serves until

@@ -14,7 +14,9 @@ import (
 	"github.com/ovlnet/ovl/controller/admit"
 	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/controller/gate"
+	"github.com/ovlnet/ovl/controller/keys"
 	"github.com/ovlnet/ovl/controller/roll"
+	"github.com/ovlnet/ovl/controller/rotation"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
@@ -23,7 +25,8 @@ import (
 
 // Identity is what it takes to make members.
 type Identity struct {
-	Authority     *identity.Authority
+	Keys          *keys.Keys
+	Rotation      *rotation.Rotation
 	Life          time.Duration    // of certificates
 	EtcdEndpoints []string         // where members find etcd; see Membership
 	Now           func() time.Time // not nil
@@ -51,6 +54,8 @@ type applicant struct {
 	name          string
 	public        crypto.PublicKey
 	key           identity.Print
+	cluster       string // of a host that is a member already
+	before        []byte // the word of its key of before
 }
 
 // Join implements JoinService.
@@ -80,7 +85,7 @@ func (s *joins) Join(ctx context.Context, req *ovlv1.JoinRequest) (*ovlv1.Member
 }
 
 func newApplicant(req *ovlv1.JoinRequest) (applicant, []admit.Violation) {
-	a := applicant{token: req.GetTokenId(), secret: req.GetSecret(), name: req.GetName()}
+	a := applicant{token: req.GetTokenId(), secret: req.GetSecret(), name: req.GetName(), cluster: req.GetCluster(), before: req.GetHandover()}
 	var vs []admit.Violation
 	note := func(field string, err error) {
 		if err != nil {
@@ -114,7 +119,11 @@ func (a applicant) who(role identity.Role) identity.Who {
 // transaction. Who is one already with that key is let in again, at no cost: the
 // answer got lost.
 func (s *joins) enter(ctx context.Context, a applicant) (identity.Who, error) {
-	token, err := s.token(ctx, a)
+	cas, rev, err := s.authorities(ctx, "join")
+	if err != nil {
+		return identity.Who{}, err
+	}
+	token, err := s.token(ctx, a, cas)
 	if err != nil {
 		return identity.Who{}, err
 	}
@@ -127,7 +136,10 @@ func (s *joins) enter(ctx context.Context, a applicant) (identity.Who, error) {
 	if who.Check() != nil || who.Role != identity.Host && a.host != "" || who.Name == identity.Local {
 		return who, status.Errorf(codes.InvalidArgument, "join: this token lets in a %s: want %s", token.Role, map[bool]string{true: "the ID of a host", false: "ovlctl login, and another name than \"local\""}[who.Role == identity.Host])
 	}
-	conds, writes, err := s.places(ctx, a, who)
+	if a.cluster != "" && a.cluster != cas.Cluster.String() {
+		return who, status.Errorf(codes.FailedPrecondition, "join: this host is a member of another cluster, which began with the CA of fingerprint %.64s: to leave that for good, stop the agent and remove its identity", a.cluster)
+	}
+	conds, writes, err := s.places(ctx, a, who, cas)
 	if err != nil || len(writes) == 0 {
 		return who, err
 	}
@@ -140,7 +152,7 @@ func (s *joins) enter(ctx context.Context, a applicant) (identity.Who, error) {
 	if err != nil {
 		return who, err
 	}
-	conds = append(conds, store.Unchanged(roll.TokenKey(token.ID), token.Revision))
+	conds = append(conds, store.Unchanged(roll.TokenKey(token.ID), token.Revision), store.Unchanged(roll.CAKey, rev))
 	writes = append(writes, store.Put(roll.TokenKey(token.ID), value, 0))
 	_, err = s.commit(ctx, conds, writes)
 	return who, err
@@ -148,7 +160,7 @@ func (s *joins) enter(ctx context.Context, a applicant) (identity.Who, error) {
 
 // token returns the applicant's token, if it serves him. That it is spent is for
 // the caller to see.
-func (s *joins) token(ctx context.Context, a applicant) (roll.Token, error) {
+func (s *joins) token(ctx context.Context, a applicant, cas identity.Authorities) (roll.Token, error) {
 	key := roll.TokenKey(a.token)
 	page, err := s.fetch(ctx, key)
 	if err != nil {
@@ -161,6 +173,8 @@ func (s *joins) token(ctx context.Context, a applicant) (roll.Token, error) {
 		return token, status.Error(codes.Unauthenticated, "join: no such token: it was revoked, expired long ago, or is not whole: ask an admin for another (ovlctl token create)")
 	case !token.Expires.After(now):
 		return token, status.Errorf(codes.Unauthenticated, "join: token %s expired at %s: ask an admin for another (ovlctl token create)", token.ID, token.Expires.UTC().Format(time.RFC3339))
+	case !s.serves(token, cas):
+		return token, status.Errorf(codes.Unauthenticated, "join: token %s names a CA that this cluster has dropped since: ask an admin for another (ovlctl token create)", token.ID)
 	case token.Name != "" && a.name != "" && token.Name != a.name:
 		return token, status.Errorf(codes.Unauthenticated, "join: token %s is for %s %s alone, and this is %s: ask an admin for another (ovlctl token create)", token.ID, token.Role, token.Name, a.name)
 	}
@@ -169,7 +183,7 @@ func (s *joins) token(ctx context.Context, a applicant) (roll.Token, error) {
 
 // places returns what makes the applicant a member unless something changed
 // meanwhile; nothing if it is one already.
-func (s *joins) places(ctx context.Context, a applicant, who identity.Who) (conds []store.Cond, writes []store.Write, err error) {
+func (s *joins) places(ctx context.Context, a applicant, who identity.Who, cas identity.Authorities) (conds []store.Cond, writes []store.Write, err error) {
 	key, name := roll.MemberKey(who), roll.NameKey(a.name)
 	page, err := s.fetch(ctx, key, name)
 	if err != nil {
@@ -180,7 +194,7 @@ func (s *joins) places(ctx context.Context, a applicant, who identity.Who) (cond
 		if member, err = roll.DecodeMember(r); err != nil {
 			return nil, nil, err
 		}
-		if member.Key != a.key {
+		if member.Key != a.key && !a.follows(member.Key) {
 			return nil, nil, status.Errorf(codes.AlreadyExists, "join: %s (%s) is a member with another key: if this is the same one, remove it first (%s)", who, member.Name, removal(who, member.Name))
 		}
 	}
@@ -204,13 +218,22 @@ func (s *joins) places(ctx context.Context, a applicant, who identity.Who) (cond
 	}
 	before := recordedMember(member)
 	audit.Changed(ctx, before, before)
-	if member.Revision > 0 && (member.Name == a.name || who.Role != identity.Host) {
+	if member.Revision > 0 && member.Key == a.key && (member.Name == a.name || who.Role != identity.Host) {
 		return nil, nil, nil
 	}
-	joined := roll.Member{Who: who, Name: a.name, Key: a.key, Joined: s.identity.Now(), Token: a.token}
+	now := s.identity.Now()
+	joined := roll.Member{Who: who, Name: a.name, Key: a.key, Joined: now, Token: a.token, Trusts: cas.Trusted, Issuer: cas.Issuer(), Said: now}
 	value, err := roll.EncodeMember(joined)
 	audit.Changed(ctx, before, recordedMember(joined))
 	return conds, append(writes, store.Put(key, value, 0)), err
+}
+
+// follows reports whether the member's key of before has said that this
+// applicant's follows it: then it is the same one, and who copied the key before
+// is out.
+func (a applicant) follows(before identity.Print) bool {
+	old, err := identity.CheckHandover(a.before, a.key)
+	return err == nil && old == before
 }
 
 // recordedMember is what the audit log says of a member; nothing of none.
@@ -254,16 +277,20 @@ func (s *joins) Renew(ctx context.Context, req *ovlv1.RenewRequest) (*ovlv1.Memb
 	case asked != key:
 		return nil, status.Error(codes.PermissionDenied, "renew: the request is for another key than your certificate's: join again to change keys")
 	}
+	if _, _, err := s.authorities(ctx, "renew"); err != nil {
+		return nil, err
+	}
 	return s.membership(who, public)
 }
 
 // membership issues the certificate.
 func (s *joins) membership(who identity.Who, public crypto.PublicKey) (*ovlv1.Membership, error) {
-	chain, err := s.identity.Authority.Issue(who, public, identity.Names{}, s.identity.Now(), s.identity.Life)
+	chain, err := s.identity.Keys.Issue(who, public, identity.Names{}, s.identity.Now(), s.identity.Life)
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "%v", err)
 	}
 	return &ovlv1.Membership{
-		Chain: identity.DER(chain), Roots: identity.DER(s.identity.Authority.Roots()), EtcdEndpoints: s.identity.EtcdEndpoints,
+		Chain: identity.DER(chain), Roots: identity.DER(s.identity.Keys.Roots()), EtcdEndpoints: s.identity.EtcdEndpoints,
+		Cluster: s.identity.Rotation.Current().Cluster.String(),
 	}, nil
 }

@@ -20,7 +20,9 @@ import (
 	"github.com/ovlnet/ovl/controller/api"
 	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/controller/gate"
+	"github.com/ovlnet/ovl/controller/keys"
 	"github.com/ovlnet/ovl/controller/roll"
+	"github.com/ovlnet/ovl/controller/rotation"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
@@ -31,7 +33,8 @@ import (
 // club is a controller that wants certificates.
 type club struct {
 	t      *testing.T
-	ca     *identity.Authority
+	ca     *keys.Keys
+	turn   *rotation.Rotation
 	kv     *mem.Client
 	listen *bufconn.Listener
 	clock  time.Time
@@ -50,19 +53,22 @@ func newClubOf(t *testing.T, config api.Config) *club {
 	t.Cleanup(func() { _ = s.Close() })
 	c := &club{t: t, kv: s.NewClient(), listen: bufconn.Listen(1 << 20), clock: time.Now(), log: &paper{}}
 	var err error
-	if c.ca, err = identity.NewAuthority(c.clock); err != nil {
+	now := func() time.Time { return c.clock }
+	if c.ca, err = keys.Open(keys.Config{Dir: t.TempDir(), Hostname: "c", Life: time.Hour, Now: now}); err != nil {
 		t.Fatal(err)
 	}
-	now := func() time.Time { return c.clock }
-	own := c.credential(identity.Who{Role: identity.Controller, Name: "c"})
+	own := c.ca.Credential
 	log := slog.New(slog.DiscardHandler)
 	members := roll.New(c.kv, log)
 	trail := audit.New(audit.Config{Store: c.kv, Log: audit.Stream(c.log), Controller: "c", Reports: log})
 	go trail.Run(t.Context())
+	c.turn = rotation.New(rotation.Config{Store: c.kv, Keys: c.ca, Roll: members, Controller: "c", Life: time.Hour, Log: log, Now: now})
+	go func() { _ = c.turn.Run(t.Context()) }()
+	go members.Run(t.Context())
 	config.Store, config.Log, config.Trail = c.kv, log, trail
-	config.Identity = &api.Identity{Authority: c.ca, Life: time.Hour, EtcdEndpoints: []string{"https://:6779"}, Now: now, Removed: members.Forget}
+	config.Identity = &api.Identity{Keys: c.ca, Rotation: c.turn, Life: time.Hour, EtcdEndpoints: []string{"https://:6779"}, Now: now, Removed: members.Forget}
 	server := api.New(config)
-	g := gate.New(gate.Config{Verify: own.Verify, Check: members.Check, Log: log})
+	g := gate.New(gate.Config{Verify: own.Verify, Check: members.Check, Log: log, Authorities: func() string { return identity.Text(c.ca.InForce()) }})
 	rpc := grpc.NewServer(slices.Concat(trail.Options(), server.Options(nil), []grpc.ServerOption{
 		grpc.Creds(credentials.NewTLS(own.Asking())), grpc.ChainUnaryInterceptor(g.Unary), grpc.ChainStreamInterceptor(g.Stream),
 	})...)

@@ -84,6 +84,7 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 	ovlv1.RegisterMemberServiceServer(g, &members{Server: s})
 	ovlv1.RegisterJoinServiceServer(g, &joins{Server: s})
 	ovlv1.RegisterEventServiceServer(g, &events{Server: s})
+	ovlv1.RegisterAuthorityServiceServer(g, &authorities{Server: s})
 }
 
 // EndWatches ends every stream with UNAVAILABLE, so that a graceful stop does

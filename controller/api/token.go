@@ -46,8 +46,12 @@ func (s *tokens) CreateToken(ctx context.Context, req *ovlv1.CreateTokenRequest)
 	if who, _, ok := gate.Caller(ctx); ok {
 		t.Creator = who.String()
 	}
-	text := identity.NewToken(s.identity.Authority.Print())
-	t.ID, t.Hash = text.ID, identity.Hash(text.Secret)
+	cas, _, err := s.authorities(ctx, doing)
+	if err != nil {
+		return nil, err
+	}
+	text := identity.NewToken(cas.Newest()) // which is there for longest
+	t.ID, t.Hash, t.CA = text.ID, identity.Hash(text.Secret), text.CA
 	audit.On(ctx, "token "+t.ID)
 	if err := s.saveToken(ctx, t); err != nil {
 		return nil, failed(ctx, doing, err)
@@ -112,9 +116,10 @@ func (s *tokens) ListTokens(ctx context.Context, _ *ovlv1.ListTokensRequest) (*o
 	if err != nil {
 		return nil, failed(ctx, "list tokens", err)
 	}
+	cas := s.identity.Rotation.Current()
 	var all []roll.Token
 	for _, r := range page.Records {
-		if t, err := roll.DecodeToken(r); err == nil && t.Expires.After(s.identity.Now()) {
+		if t, err := roll.DecodeToken(r); err == nil && t.Expires.After(s.identity.Now()) && s.serves(t, cas) {
 			all = append(all, t)
 		}
 	}
@@ -154,6 +159,21 @@ func (s *tokens) RevokeToken(ctx context.Context, req *ovlv1.RevokeTokenRequest)
 func tokenMessage(t roll.Token) *ovlv1.Token {
 	return &ovlv1.Token{
 		Id: t.ID, Role: string(t.Role), Name: t.Name, Uses: t.Uses, Used: t.Used,
-		Created: timestamppb.New(t.Created), Expires: timestamppb.New(t.Expires), Creator: t.Creator,
+		Created: timestamppb.New(t.Created), Expires: timestamppb.New(t.Expires), Creator: t.Creator, Ca: ca(t.CA),
 	}
+}
+
+// ca is the fingerprint of a CA; of none nothing.
+func ca(p identity.Print) string {
+	if p == (identity.Print{}) {
+		return ""
+	}
+	return p.String()
+}
+
+// serves reports whether the CA that a token names is still trusted: who comes with
+// it could not tell this cluster from another one else.
+func (s *Server) serves(t roll.Token, cas identity.Authorities) bool {
+	_, dropped := cas.DroppedAt(cmp.Or(t.CA, cas.Cluster))
+	return !dropped
 }

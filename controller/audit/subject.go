@@ -36,6 +36,10 @@ var reads = map[string]bool{
 	ovlv1.EventService_ListEvents_FullMethodName:   true,
 	ovlv1.EventService_WatchEvents_FullMethodName:  true,
 
+	ovlv1.AuthorityService_GetAuthorities_FullMethodName: true,
+	ovlv1.JoinService_Confirm_FullMethodName:             true, // of what a renewal brought
+	ovlv1.JoinService_WhoAmI_FullMethodName:              true,
+
 	grpc_health_v1.Health_Check_FullMethodName: true,
 	grpc_health_v1.Health_List_FullMethodName:  true,
 	grpc_health_v1.Health_Watch_FullMethodName: true,
@@ -74,6 +78,8 @@ func subject(req any) string {
 		return named("host", q.GetName())
 	case *ovlv1.RenewRequest:
 		return "certificate"
+	case *ovlv1.RotateAuthorityRequest, *ovlv1.FinishRotationRequest, *ovlv1.UndoRotationRequest:
+		return "CA"
 	}
 	return ""
 }

@@ -35,7 +35,7 @@ var errRights = errors.New("a host may read the cluster's facts, and write its o
 // readable are what hosts may read: not tokens, members, or who was first.
 var readable = []string{
 	store.NetworksPrefix, store.VNIsPrefix, store.HostsPrefix, store.DrainsPrefix, store.SessionsPrefix, store.ClonesPrefix,
-	store.SubnetsPrefix(""), store.EndpointsPrefix(""),
+	store.SubnetsPrefix(""), store.EndpointsPrefix(""), store.CAKey,
 }
 
 // check reports whether the host may make this request. A stream is checked
@@ -83,7 +83,7 @@ func within(key, end, prefix string) bool {
 // prefixEnd is the first key after all that begin with prefix: etcd's way to
 // write a prefix as a range.
 func prefixEnd(prefix string) string {
-	last := len(prefix) - 1 // a slash
+	last := len(prefix) - 1 // a slash, or a letter
 	return prefix[:last] + string(prefix[last]+1)
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -30,8 +31,11 @@ type Config struct {
 	// Check reports whether he is a member with that key, and until when: see
 	// [roll.Roll.Check].
 	Check func(ctx context.Context, who identity.Who, key identity.Print) (gone <-chan struct{}, err error)
-	Log   *slog.Logger
-	Now   func() time.Time // nil = [time.Now]
+	// Authorities tells the CAs in force, as [identity.Text] has them; nil: nothing
+	// is told. Each answer carries it, so that callers see when they change.
+	Authorities func() string
+	Log         *slog.Logger
+	Now         func() time.Time // nil = [time.Now]
 }
 
 // The limits for one source: see [limit.Source]. A rack behind one address joins in a burst.
@@ -76,6 +80,9 @@ func (g *Gate) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 	ctx, _, err := g.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
+	}
+	if g.Authorities != nil {
+		_ = grpc.SetHeader(ctx, metadata.Pairs(identity.Header, g.Authorities())) // a hint: an answer without it is as good
 	}
 	resp, err := next(ctx, req)
 	if open[info.FullMethod] && status.Code(err) == codes.Unauthenticated {

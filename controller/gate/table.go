@@ -58,7 +58,14 @@ var table = map[string][]identity.Role{
 	ovlv1.EventService_ListEvents_FullMethodName:  nobody,
 	ovlv1.EventService_WatchEvents_FullMethodName: nobody,
 
-	ovlv1.JoinService_Renew_FullMethodName: members,
+	ovlv1.AuthorityService_GetAuthorities_FullMethodName:  readers,
+	ovlv1.AuthorityService_RotateAuthority_FullMethodName: nobody,
+	ovlv1.AuthorityService_FinishRotation_FullMethodName:  nobody,
+	ovlv1.AuthorityService_UndoRotation_FullMethodName:    nobody,
+
+	ovlv1.JoinService_Renew_FullMethodName:   members,
+	ovlv1.JoinService_Confirm_FullMethodName: members,
+	ovlv1.JoinService_WhoAmI_FullMethodName:  members,
 
 	grpc_health_v1.Health_Check_FullMethodName: members,
 	grpc_health_v1.Health_List_FullMethodName:  members,

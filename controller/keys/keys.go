@@ -2,11 +2,14 @@ package keys
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
@@ -15,8 +18,12 @@ import (
 
 // The files in the directory.
 const (
-	caFile         = "ca.pem"
+	caFile         = "ca.pem" // the CA
 	caKeyFile      = "ca-key.pem"
+	nextFile       = "next-ca.pem" // the one that the cluster changes to, if it does
+	nextKeyFile    = "next-ca-key.pem"
+	previousFile   = "previous-ca.pem" // the one that it changed from
+	rootsFile      = "roots.pem"       // those in force, the issuing one first
 	controllerFile = "controller.pem"
 	adminFile      = "admin.pem"
 	contextFile    = "ovlctl.yaml"
@@ -35,9 +42,12 @@ type Config struct {
 
 // Keys are the keys of a running controller.
 type Keys struct {
-	Authority  *identity.Authority
 	Credential *identity.Credential // of this controller, always fresh: see Run
 	config     Config
+
+	mu      sync.Mutex
+	ring    ring
+	trusted []identity.Print // in force; the first one issues
 }
 
 // Open reads the keys, or makes what is missing.
@@ -48,115 +58,108 @@ func Open(c Config) (*Keys, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open identity: %w", err)
 	}
-	a, err := openAuthority(c)
+	r, err := openRing(c)
 	if err != nil {
 		return nil, err
 	}
-	k := &Keys{Authority: a, config: c}
+	k := &Keys{config: c, ring: r}
+	if k.trusted, err = k.restore(); err != nil {
+		return nil, err
+	}
 	return k, k.renew()
 }
 
-func openAuthority(c Config) (*identity.Authority, error) {
-	certFile, keyFile := filepath.Join(c.Dir, caFile), filepath.Join(c.Dir, caKeyFile)
-	if c.CACert != "" {
-		return givenAuthority(c)
+// restore returns the CAs that were in force when this controller last ran, as
+// far as their keys are here; the store has the last word.
+func (k *Keys) restore() ([]identity.Print, error) {
+	first, err := k.ring.first(k.config)
+	if err != nil {
+		return nil, err
 	}
-	cert, err := identity.Read(certFile)
+	data, err := identity.Read(filepath.Join(k.config.Dir, rootsFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeAuthority(certFile, keyFile, c.Now())
+		return []identity.Print{first.Print()}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	key, err := identity.ReadKey(keyFile)
+	certs, err := identity.ParseCerts(data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %s: %w", filepath.Join(k.config.Dir, rootsFile), err)
 	}
-	a, err := identity.ParseAuthority(cert, key, c.Now())
-	if err != nil {
-		return nil, fmt.Errorf("open CA in %s: %w", c.Dir, err)
+	here := slices.DeleteFunc(identity.Prints(certs), func(p identity.Print) bool { return k.ring[p] == nil })
+	if len(here) == 0 {
+		here = []identity.Print{first.Print()}
 	}
-	return a, nil
-}
-
-// givenAuthority reads an own CA, and leaves its certificate beside the others:
-// clients on this machine read it there.
-func givenAuthority(c Config) (*identity.Authority, error) {
-	cert, err := identity.Read(c.CACert)
-	if err != nil {
-		return nil, err
-	}
-	key, err := identity.ReadKey(c.CAKey)
-	if err != nil {
-		return nil, err
-	}
-	a, err := identity.ParseAuthority(cert, key, c.Now())
-	if err != nil {
-		return nil, fmt.Errorf("read CA %s, %s: %w", c.CACert, c.CAKey, err)
-	}
-	own := filepath.Join(c.Dir, caFile)
-	if _, err := os.Stat(filepath.Join(c.Dir, caKeyFile)); err == nil {
-		return nil, fmt.Errorf("read CA %s: %s holds a CA already, and hosts trust that one: move it away to begin with another", c.CACert, c.Dir)
-	}
-	return a, identity.Write(own, identity.EncodeCerts(a.Roots()))
-}
-
-// makeAuthority makes the CA. The certificate comes last: it is what says that
-// there is one.
-func makeAuthority(certFile, keyFile string, now time.Time) (*identity.Authority, error) {
-	a, err := identity.NewAuthority(now)
-	if err != nil {
-		return nil, err
-	}
-	cert, key, err := a.Encode()
-	if err == nil {
-		err = identity.Write(keyFile, key)
-	}
-	if err == nil {
-		err = identity.Write(certFile, cert)
-	}
-	return a, err
+	return here, nil
 }
 
 // renew issues the certificates of this machine, and writes them.
 func (k *Keys) renew() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.renewLocked()
+}
+
+// renewLocked shows what the issuing CA says, and to those who ask for another
+// one what that says. The roots are written first: what is shown next hangs from
+// one of them.
+func (k *Keys) renewLocked() error {
 	c := k.config
 	name := c.Hostname
 	if cluster.CheckName(name) != nil {
 		name = "controller"
 	}
-	own, err := k.issue(controllerFile, identity.Who{Role: identity.Controller, Name: name}, c.Names)
+	var roots []*x509.Certificate
+	for _, p := range k.trusted {
+		roots = append(roots, k.ring[p].Roots()...)
+	}
+	if err := identity.Write(filepath.Join(c.Dir, rootsFile), identity.EncodeCerts(roots)); err != nil {
+		return err
+	}
+	var pairs []identity.Pair
+	for _, p := range k.trusted {
+		own, err := k.issue(k.ring[p], identity.Who{Role: identity.Controller, Name: name}, c.Names)
+		if err != nil {
+			return err
+		}
+		pairs = append(pairs, own)
+	}
+	local, err := k.issue(k.ring[k.trusted[0]], identity.Who{Role: identity.Admin, Name: identity.Local}, identity.Names{})
+	if err == nil {
+		err = k.write(controllerFile, pairs[0])
+	}
+	if err == nil {
+		err = k.write(adminFile, local)
+	}
+	if err == nil {
+		err = identity.Write(filepath.Join(c.Dir, contextFile), k.context())
+	}
 	if err != nil {
 		return err
 	}
-	if _, err := k.issue(adminFile, identity.Who{Role: identity.Admin, Name: identity.Local}, identity.Names{}); err != nil {
-		return err
-	}
-	if err := identity.Write(filepath.Join(c.Dir, contextFile), k.context()); err != nil {
-		return err
-	}
 	if k.Credential == nil {
-		k.Credential = identity.NewCredential(own, k.Authority.Roots(), c.Now)
+		k.Credential = identity.NewCredential(pairs[0], roots, c.Now)
 	}
-	k.Credential.Replace(own, k.Authority.Roots())
+	k.Credential.Replace(pairs[0], roots, pairs[1:]...)
 	return nil
 }
 
-func (k *Keys) issue(file string, who identity.Who, names identity.Names) (identity.Pair, error) {
+func (k *Keys) issue(a *identity.Authority, who identity.Who, names identity.Names) (identity.Pair, error) {
 	key, err := identity.NewKey()
 	if err != nil {
 		return identity.Pair{}, err
 	}
-	chain, err := k.Authority.Issue(who, key.Public(), names, k.config.Now(), k.config.Life)
-	if err != nil {
-		return identity.Pair{}, err
-	}
-	p := identity.Pair{Chain: chain, Key: key}
+	chain, err := a.Issue(who, key.Public(), names, k.config.Now(), k.config.Life)
+	return identity.Pair{Chain: chain, Key: key}, err
+}
+
+func (k *Keys) write(file string, p identity.Pair) error {
 	data, err := identity.EncodePair(p)
 	if err == nil {
 		err = identity.Write(filepath.Join(k.config.Dir, file), data)
 	}
-	return p, err
+	return err
 }
 
 // context is what ovlctl --config reads: names of files are relative to it.
@@ -168,5 +171,5 @@ contexts:
   controller: %q
   ca: %s
   cert: %s
-`, cmp.Or(k.config.Controller, "127.0.0.1:6790"), caFile, adminFile)
+`, cmp.Or(k.config.Controller, "127.0.0.1:6790"), rootsFile, adminFile)
 }

@@ -32,7 +32,7 @@ func open(t *testing.T, c keys.Config) *keys.Keys {
 func TestOpen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "identity")
 	first := open(t, config(dir))
-	if again := open(t, config(dir)); again.Authority.Print() != first.Authority.Print() {
+	if again := open(t, config(dir)); again.InForce()[0] != first.InForce()[0] {
 		t.Error("another CA after a restart")
 	}
 	for file, role := range map[string]identity.Role{"controller.pem": identity.Controller, "admin.pem": identity.Admin} {
@@ -44,7 +44,7 @@ func TestOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if who, err := identity.Verify(p.Chain, first.Authority.Roots(), time.Now(), role); err != nil {
+		if who, err := identity.Verify(p.Chain, first.Roots(), time.Now(), role); err != nil {
 			t.Errorf("%s: %v %v", file, who, err)
 		}
 	}
@@ -90,7 +90,7 @@ func TestOwnCA(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if k := open(t, c); k.Authority.Print() != a.Print() {
+		if k := open(t, c); k.InForce()[0] != a.Print() {
 			t.Error("another CA than the one given")
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ const (
 	MembersPrefix = store.Root + "members/"   // <role>/<name>
 	NamesPrefix   = store.Root + "hostnames/" // <name>: which host joined under it
 	TokensPrefix  = store.Root + "tokens/"    // <id>
-	CAKey         = store.Root + "ca"         // fingerprint of the cluster's CA
+	CAKey         = store.CAKey               // which CAs the cluster trusts
 )
 
 // maxRecord bounds a record, in bytes.
@@ -41,6 +42,18 @@ type Member struct {
 	Joined   time.Time
 	Token    string // the ID of the token that let it in
 	Revision int64
+
+	// Trusts and Issuer are the CAs that it trusts, and the one that issued what it
+	// shows, as it said last; see [Member.Followed].
+	Trusts []identity.Print
+	Issuer identity.Print
+	Said   time.Time
+}
+
+// Followed reports whether a member is ready for the next phase: it trusts the CA
+// that came last and, once that one issues, has a certificate of it.
+func (m Member) Followed(a identity.Authorities) bool {
+	return slices.Contains(m.Trusts, a.Newest()) && (a.Phase != identity.Issue || m.Issuer == a.Issuer())
 }
 
 type memberRecord struct {
@@ -48,11 +61,24 @@ type memberRecord struct {
 	Key    string    `json:"key"`
 	Joined time.Time `json:"joined"`
 	Token  string    `json:"token,omitempty"`
+	Trusts []string  `json:"trusts,omitempty"`
+	Issuer string    `json:"issuer,omitempty"`
+	Said   time.Time `json:"said,omitzero"`
 }
+
+// maxTrusts bounds the CAs that a member trusts.
+const maxTrusts = 8
 
 // EncodeMember returns the value of a member's record.
 func EncodeMember(m Member) ([]byte, error) {
-	return encode(memberRecord{Name: m.Name, Key: m.Key.String(), Joined: m.Joined.UTC(), Token: m.Token})
+	rec := memberRecord{Name: m.Name, Key: m.Key.String(), Joined: m.Joined.UTC(), Token: m.Token}
+	if len(m.Trusts) > 0 {
+		rec.Issuer, rec.Said = m.Issuer.String(), m.Said.UTC()
+	}
+	for _, p := range m.Trusts[:min(len(m.Trusts), maxTrusts)] {
+		rec.Trusts = append(rec.Trusts, p.String())
+	}
+	return encode(rec)
 }
 
 // DecodeMember returns the member in a record.
@@ -65,14 +91,36 @@ func DecodeMember(r store.Record) (Member, error) {
 	if err := decode(r, &rec); err != nil {
 		return Member{}, err
 	}
-	m := Member{Who: who, Name: rec.Name, Joined: rec.Joined, Token: rec.Token, Revision: r.ModRev}
+	m := Member{Who: who, Name: rec.Name, Joined: rec.Joined, Token: rec.Token, Revision: r.ModRev, Said: rec.Said}
 	if m.Key, err = identity.ParsePrint(rec.Key); err == nil && who.Role == identity.Host {
 		err = cluster.CheckName(m.Name)
+	}
+	if err == nil {
+		err = m.readTrusts(rec)
 	}
 	if err != nil {
 		return Member{}, fmt.Errorf("decode %s: %w", r.Key, err)
 	}
 	return m, nil
+}
+
+func (m *Member) readTrusts(rec memberRecord) error {
+	if len(rec.Trusts) > maxTrusts {
+		return fmt.Errorf("%d CAs, want at most %d", len(rec.Trusts), maxTrusts)
+	}
+	for _, s := range rec.Trusts {
+		p, err := identity.ParsePrint(s)
+		if err != nil {
+			return err
+		}
+		m.Trusts = append(m.Trusts, p)
+	}
+	if rec.Issuer == "" {
+		return nil
+	}
+	var err error
+	m.Issuer, err = identity.ParsePrint(rec.Issuer)
+	return err
 }
 
 func parseMemberKey(key string) (identity.Who, error) {
@@ -112,6 +160,7 @@ type Token struct {
 	Created  time.Time
 	Expires  time.Time
 	Creator  string
+	CA       identity.Print // which it names; zero: that of a cluster which never changed it
 	Revision int64
 }
 
@@ -124,14 +173,19 @@ type tokenRecord struct {
 	Created time.Time     `json:"created"`
 	Expires time.Time     `json:"expires"`
 	Creator string        `json:"creator,omitempty"`
+	CA      string        `json:"ca,omitempty"`
 }
 
 // EncodeToken returns the value of a token's record.
 func EncodeToken(t Token) ([]byte, error) {
-	return encode(tokenRecord{
+	rec := tokenRecord{
 		Hash: t.Hash.String(), Role: t.Role, Name: t.Name, Uses: t.Uses, Used: t.Used,
 		Created: t.Created.UTC(), Expires: t.Expires.UTC(), Creator: t.Creator,
-	})
+	}
+	if t.CA != (identity.Print{}) {
+		rec.CA = t.CA.String()
+	}
+	return encode(rec)
 }
 
 // DecodeToken returns the token in a record.
@@ -151,6 +205,9 @@ func DecodeToken(r store.Record) (Token, error) {
 	var err error
 	if t.Hash, err = identity.ParsePrint(rec.Hash); err == nil {
 		err = t.check()
+	}
+	if err == nil && rec.CA != "" {
+		t.CA, err = identity.ParsePrint(rec.CA)
 	}
 	if err != nil {
 		return Token{}, fmt.Errorf("decode %s: %w", r.Key, err)
@@ -193,28 +250,20 @@ func decode(r store.Record, v any) error {
 	return nil
 }
 
-type caRecord struct {
-	Print string `json:"fingerprint"`
-}
-
-// ClaimCA returns the fingerprint of the CA that the controllers of a store have
-// in common; the first to come says which that is.
-func ClaimCA(ctx context.Context, kv store.KV, own identity.Print) (identity.Print, error) {
-	value, err := encode(caRecord{Print: own.String()})
-	if err != nil {
-		return identity.Print{}, err
-	}
-	if _, err = kv.Txn(ctx, []store.Cond{store.Absent(CAKey)}, []store.Write{store.Put(CAKey, value, 0)}); !errors.Is(err, store.ErrConflict) {
-		return own, err
-	}
+// Authorities returns which CAs the cluster trusts, and the revision that says
+// so; 0: nothing does yet.
+func Authorities(ctx context.Context, kv store.KV) (identity.Authorities, int64, error) {
 	page, err := kv.Range(ctx, CAKey)
 	if err != nil {
-		return identity.Print{}, err
+		return identity.Authorities{}, 0, err
 	}
-	r, _ := Exact(page, CAKey)
-	var rec caRecord
-	if err := decode(r, &rec); err != nil {
-		return identity.Print{}, err
+	r, ok := Exact(page, CAKey)
+	if !ok {
+		return identity.Authorities{}, 0, nil
 	}
-	return identity.ParsePrint(rec.Print)
+	a, err := identity.ParseAuthorities(r.Value)
+	if err != nil {
+		return identity.Authorities{}, 0, fmt.Errorf("decode %s: %w", CAKey, err)
+	}
+	return a, r.ModRev, nil
 }

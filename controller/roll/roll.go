@@ -20,6 +20,7 @@ type Roll struct {
 	mu       sync.Mutex
 	members  map[string]*entry
 	revision int64 // up to which members is the store's
+	changed  chan struct{}
 }
 
 type entry struct {
@@ -29,7 +30,7 @@ type entry struct {
 
 // New returns a Roll; see [Roll.Run].
 func New(kv store.KV, log *slog.Logger) *Roll {
-	return &Roll{kv: kv, log: log, members: map[string]*entry{}}
+	return &Roll{kv: kv, log: log, members: map[string]*entry{}, changed: make(chan struct{}, 1)}
 }
 
 // Check reports whether who is a member, with that key; gone is closed when that
@@ -51,6 +52,28 @@ func (r *Roll) Check(ctx context.Context, who identity.Who, key identity.Print) 
 		return nil, &identity.RefusalError{Fault: identity.Removed, Who: who, Text: fmt.Sprintf("%s has joined again since, with another key: this one is revoked", who)}
 	}
 	return e.gone, nil
+}
+
+// Members returns all that are known, in no order.
+func (r *Roll) Members() []Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []Member
+	for _, e := range r.members {
+		all = append(all, e.Member)
+	}
+	return all
+}
+
+// Changed has a token when members may have changed since it was last empty.
+func (r *Roll) Changed() <-chan struct{} { return r.changed }
+
+// tell is called when members have changed.
+func (r *Roll) tell() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Forget makes the next check of who ask the store: whoever removes a member
@@ -172,6 +195,7 @@ func (r *Roll) replace(p store.Page) {
 		}
 	}
 	r.revision = p.Revision
+	r.tell()
 }
 
 func (r *Roll) apply(b store.Batch) {
@@ -188,4 +212,5 @@ func (r *Roll) apply(b store.Batch) {
 		}
 	}
 	r.revision = max(r.revision, b.Revision)
+	r.tell()
 }

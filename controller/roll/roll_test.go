@@ -3,6 +3,7 @@ package roll_test
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -74,15 +75,15 @@ func TestRoll(t *testing.T) {
 
 func TestRecords(t *testing.T) {
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	m := roll.Member{Who: host, Name: "h1", Key: identity.Print{1}, Joined: at, Token: "abc", Revision: 7}
+	m := roll.Member{Who: host, Name: "h1", Key: identity.Print{1}, Joined: at, Token: "abc", Revision: 7, Trusts: []identity.Print{{3}, {4}}, Issuer: identity.Print{4}, Said: at}
 	value, err := roll.EncodeMember(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := roll.DecodeMember(store.Record{Key: roll.MemberKey(host), Value: value, ModRev: 7}); err != nil || got != m {
+	if got, err := roll.DecodeMember(store.Record{Key: roll.MemberKey(host), Value: value, ModRev: 7}); err != nil || !reflect.DeepEqual(got, m) {
 		t.Errorf("%v, %v; want %v", got, err, m)
 	}
-	tok := roll.Token{ID: "abcdefgh", Hash: identity.Print{2}, Role: identity.Host, Name: "h1", Uses: 3, Used: 1, Created: at, Expires: at.Add(time.Hour), Creator: "admin local", Revision: 7}
+	tok := roll.Token{ID: "abcdefgh", Hash: identity.Print{2}, Role: identity.Host, Name: "h1", Uses: 3, Used: 1, Created: at, Expires: at.Add(time.Hour), Creator: "admin local", CA: identity.Print{5}, Revision: 7}
 	if value, err = roll.EncodeToken(tok); err != nil {
 		t.Fatal(err)
 	}

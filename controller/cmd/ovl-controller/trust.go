@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +20,7 @@ import (
 	"github.com/ovlnet/ovl/controller/gate"
 	"github.com/ovlnet/ovl/controller/keys"
 	"github.com/ovlnet/ovl/controller/roll"
+	"github.com/ovlnet/ovl/controller/rotation"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/telemetry"
@@ -26,26 +29,60 @@ import (
 // trust is who may come in, wired together; with nil keys everybody may, in
 // plain text.
 type trust struct {
-	keys *keys.Keys
-	roll *roll.Roll // set by follow, before anybody can call
+	keys     *keys.Keys
+	life     time.Duration
+	name     string
+	roll     *roll.Roll         // set by follow, before anybody can call
+	rotation *rotation.Rotation // as roll
+	welcome  welcome
 }
 
 func openTrust(o options) (*trust, error) {
 	if o.identity.plaintext {
 		return &trust{}, nil
 	}
-	k, err := keys.Open(o.identity.keys(o))
+	config := o.identity.keys(o)
+	k, err := keys.Open(config)
 	if err != nil && o.identity.caCert == "" {
 		err = withAdvice(err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &trust{keys: k}, nil
+	return &trust{
+		keys: k, life: o.identity.life, name: cmp.Or(config.Hostname, "controller"),
+		welcome: welcome{path: filepath.Join(config.Dir, welcomeFile), changed: make(chan struct{}, 1)},
+	}, nil
 }
 
-// follow keeps the roll of that store.
-func (c *trust) follow(kv store.KV, log *slog.Logger) { c.roll = roll.New(kv, log) }
+// follow keeps the roll of that store, and its CAs.
+func (c *trust) follow(kv store.KV, log *slog.Logger) {
+	c.roll = roll.New(kv, log)
+	if c.keys == nil {
+		return
+	}
+	c.rotation = rotation.New(rotation.Config{
+		Store: kv, Keys: c.keys, Roll: c.roll, Controller: c.name, Life: c.life, Log: log, Born: c.welcome.born, Adopted: c.welcome.adopted,
+	})
+}
+
+// verify returns who shows that chain. Of a CA that was dropped it says so.
+func (c *trust) verify(chain []*x509.Certificate, want ...identity.Role) (identity.Who, error) {
+	who, err := c.keys.Credential.Verify(chain, want...)
+	if identity.FaultOf(err) != identity.WrongCA || c.rotation == nil {
+		return who, err
+	}
+	cas := c.rotation.Current()
+	for _, d := range cas.Dropped {
+		for _, above := range chain[1:] {
+			if identity.PrintOf(above) == d.Print {
+				return who, &identity.RefusalError{Fault: identity.WrongCA, Who: who, Text: fmt.Sprintf(
+					"this certificate is of the CA that the cluster dropped at %s: join again with a new token", d.At.UTC().Format(time.RFC3339))}
+			}
+		}
+	}
+	return who, err
+}
 
 // etcdServer returns the settings of the etcd within, nil for plain text.
 func (c *trust) etcdServer() *tls.Config {
@@ -94,7 +131,7 @@ func (c *trust) joining(o options, b *backend) *api.Identity {
 	if c.keys == nil {
 		return nil
 	}
-	return &api.Identity{Authority: c.keys.Authority, Life: o.identity.life, EtcdEndpoints: o.identity.etcdEndpoints(o, b), Now: time.Now, Removed: c.roll.Forget}
+	return &api.Identity{Keys: c.keys, Rotation: c.rotation, Life: o.identity.life, EtcdEndpoints: o.identity.etcdEndpoints(o, b), Now: time.Now, Removed: c.roll.Forget}
 }
 
 // options returns those of the API's server that let callers in.
@@ -102,10 +139,8 @@ func (c *trust) options(log *slog.Logger) []grpc.ServerOption {
 	g := gate.Config{Log: log}
 	var all []grpc.ServerOption
 	if c.keys != nil {
-		g.Verify = func(chain []*x509.Certificate, want ...identity.Role) (identity.Who, error) {
-			return c.keys.Credential.Verify(chain, want...)
-		}
-		g.Check = c.roll.Check
+		g.Verify, g.Check = c.verify, c.roll.Check
+		g.Authorities = func() string { return identity.Text(c.keys.InForce()) }
 		all = append(all, grpc.Creds(credentials.NewTLS(c.keys.Credential.Asking())))
 	}
 	at := gate.New(g)
@@ -121,27 +156,9 @@ func (c *trust) run(ctx context.Context, kv store.KV, log *slog.Logger) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { c.keys.Run(ctx, log); return nil })
 	group.Go(func() error { c.roll.Run(ctx); return nil })
-	group.Go(func() error { return c.claim(ctx, kv) })
+	group.Go(func() error { return c.rotation.Run(ctx) })
+	group.Go(func() error { c.welcome.run(ctx, kv, log); return nil })
 	return group.Wait()
-}
-
-// claim makes sure that all controllers of a store have one CA: hosts trust that
-// alone. It waits for the store.
-func (c *trust) claim(ctx context.Context, kv store.KV) error {
-	own := c.keys.Authority.Print()
-	for {
-		switch common, err := roll.ClaimCA(ctx, kv, own); {
-		case err == nil && common == own:
-			return nil
-		case err == nil:
-			return fmt.Errorf("join the controllers of this etcd: they have the CA with fingerprint %s, and this one's has %s: give all the same --ca-cert and --ca-key, such as the first one's --data-dir/identity/ca.pem and ca-key.pem", common, own)
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
 
 // announce says in one line where the controller listens, and for whom.
@@ -154,5 +171,5 @@ func (c *trust) announce(log *slog.Logger, build telemetry.Build, api net.Addr, 
 		log.Warn("ovl-controller speaks plain text, on loopback: every user of this machine is its admin", attrs...)
 		return
 	}
-	log.Info("ovl-controller is up: mutual TLS 1.3", append(attrs, slog.String("ca", c.keys.Authority.Print().String()))...)
+	log.Info("ovl-controller is up: mutual TLS 1.3", append(attrs, slog.String("ca", c.keys.InForce()[0].String()))...)
 }
