@@ -29,6 +29,9 @@ type Cluster struct {
 	Name        string   `json:"name"`        // of this host
 	Controllers []string `json:"controllers"` // HOST:PORT
 	Etcd        []string `json:"etcd"`        // URLs
+	// ID names the cluster for good, whatever its CA is: the fingerprint of the CA
+	// that it began with. Empty: that of the CA that is trusted.
+	ID string `json:"cluster,omitempty"`
 }
 
 // maxTargets bounds the controllers and the endpoints of etcd.
@@ -40,8 +43,14 @@ type Member struct {
 	Cluster    Cluster
 	Credential *identity.Credential
 	dir        string
-	out        atomic.Bool            // the store refuses this host
-	trouble    atomic.Pointer[string] // why the last renewal failed
+	out        atomic.Bool           // the store refuses this host
+	trouble    atomic.Pointer[error] // why the last renewal failed
+
+	stranger atomic.Bool // what answers in the place of etcd has a CA that is unknown here
+
+	cas       atomic.Pointer[identity.Authorities] // of the cluster, as the store has them; nil: not heard yet
+	told      chan struct{}                        // has a token when cas changed
+	confirmed string                               // what the controllers were told last; of Renew
 }
 
 // ErrNotJoined is a directory without a certificate.
@@ -56,7 +65,7 @@ func Open(dir string, host cluster.HostID, now func() time.Time) (*Member, error
 	if err != nil {
 		return nil, err
 	}
-	m := &Member{Host: host, dir: dir}
+	m := &Member{Host: host, dir: dir, told: make(chan struct{}, 1)}
 	pair, err := identity.ParsePair(data)
 	if err == nil {
 		err = m.own(pair)
@@ -74,6 +83,9 @@ func Open(dir string, host cluster.HostID, now func() time.Time) (*Member, error
 	roots, err := identity.ParseCerts(data)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, rootsFile), err)
+	}
+	if m.Cluster.ID == "" {
+		m.Cluster.ID = identity.PrintOf(roots[0]).String()
 	}
 	m.Credential = identity.NewCredential(pair, roots, now)
 	return m, nil
@@ -111,6 +123,11 @@ func parseCluster(data []byte) (Cluster, error) {
 	}
 	if err := cluster.CheckName(c.Name); err != nil {
 		return Cluster{}, err
+	}
+	if c.ID != "" {
+		if _, err := identity.ParsePrint(c.ID); err != nil {
+			return Cluster{}, err
+		}
 	}
 	for _, targets := range [][]string{c.Controllers, c.Etcd} {
 		if len(targets) == 0 || len(targets) > maxTargets || slices.Contains(targets, "") {

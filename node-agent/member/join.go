@@ -34,29 +34,28 @@ type Config struct {
 }
 
 // Join makes this host a member of the token's cluster, and returns it. A host
-// that is one already stays what it is, and spends nothing.
+// that is one already stays what it is, and spends nothing. One that has to join
+// again, since its certificate or its CA has ended or it was removed, does so with a
+// new key: whatever was copied of its disk before is worth nothing then.
 func Join(ctx context.Context, c Config) (*Member, error) {
 	old, err := Open(c.Dir, c.Host, c.Now)
 	switch {
-	case err == nil && !c.of(old):
-		return nil, fmt.Errorf("join: this host is a member of another cluster, whose CA has fingerprint %s: to leave it for good, stop the agent and remove %s", identity.PrintOf(old.Credential.Roots()[0]), c.Dir)
-	case err == nil && c.now().Before(old.Credential.Pair().Leaf().NotAfter) && old.Cluster.Name == c.Name:
-		if !errors.Is(old.renewAt(ctx, c.Controller), ErrRefused) {
-			return old, nil // or the controller is away, and no reason to join is known
-		}
-		old = nil // removed: with the old key a thief would come back too
 	case err != nil && !errors.Is(err, ErrNotJoined):
 		return nil, err
+	case err == nil && c.of(old) && c.now().Before(old.Credential.Pair().Leaf().NotAfter) && old.Cluster.Name == c.Name:
+		if !shutOut(old.renewAt(ctx, c.Controller)) {
+			return old, nil // or the controller is away, and no reason to join is known
+		}
 	}
-	key, err := c.key(old)
+	key, err := c.key()
 	if err != nil {
 		return nil, err
 	}
-	pair, roots, etcd, err := c.ask(ctx, key)
+	where := Cluster{Name: c.Name, Controllers: []string{c.Controller}}
+	pair, roots, err := c.ask(ctx, key, old, &where)
 	if err != nil {
 		return nil, err
 	}
-	where := Cluster{Name: c.Name, Controllers: []string{c.Controller}, Etcd: etcd}
 	if err := save(c.Dir, where, pair, roots); err != nil {
 		return nil, err
 	}
@@ -64,6 +63,11 @@ func Join(ctx context.Context, c Config) (*Member, error) {
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	return Open(c.Dir, c.Host, c.Now)
+}
+
+// shutOut reports whether a renewal failed because this host has to join again.
+func shutOut(err error) bool {
+	return errors.Is(err, ErrRefused) || identity.FaultOf(err) == identity.WrongCA
 }
 
 func (c Config) now() time.Time { return c.Now() }
@@ -78,13 +82,9 @@ func (c Config) of(m *Member) bool {
 	return false
 }
 
-// key returns the key to join with: that of a certificate which has expired, or
-// that of a join whose answer got lost, so that the controller knows it again;
-// else a new one.
-func (c Config) key(old *Member) (crypto.Signer, error) {
-	if old != nil {
-		return old.Credential.Pair().Key, nil
-	}
+// key returns the key to join with: that of a join whose answer got lost, so that
+// the controller knows it again; else a new one.
+func (c Config) key() (crypto.Signer, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("join: %w: run as root, or choose another --state-dir", err)
 	}
@@ -107,31 +107,42 @@ func (c Config) key(old *Member) (crypto.Signer, error) {
 }
 
 // ask has the key certified. Nothing is said before the other end has shown the
-// token's CA.
-func (c Config) ask(ctx context.Context, key crypto.Signer) (p identity.Pair, rootsPEM []byte, etcd []string, err error) {
+// token's CA. A host that was a member says of which cluster, so that no other one
+// takes it in, and has its key of before hand over.
+func (c Config) ask(ctx context.Context, key crypto.Signer, old *Member, where *Cluster) (p identity.Pair, rootsPEM []byte, err error) {
 	request, err := identity.NewRequest(key)
 	if err != nil {
-		return p, nil, nil, err
+		return p, nil, err
 	}
-	conn, err := dial(c.Controller, identity.Pinned(c.Token.CA, c.Now))
+	req := &ovlv1.JoinRequest{TokenId: c.Token.ID, Secret: c.Token.Secret, Request: request, HostId: string(c.Host), Name: c.Name}
+	if old != nil {
+		_, next, err := identity.CheckRequest(request)
+		if err != nil {
+			return p, nil, err
+		}
+		if req.Handover, err = identity.NewHandover(old.Credential.Pair().Key, next); err != nil {
+			return p, nil, err
+		}
+		req.Cluster = old.Cluster.ID
+	}
+	conn, err := dial(c.Controller, identity.Pinned(c.Token.CA, c.Now), c.Token.CA)
 	if err != nil {
-		return p, nil, nil, err
+		return p, nil, err
 	}
 	defer conn.Close() // nothing is sent any more
-	m, err := ovlv1.NewJoinServiceClient(conn).Join(ctx, &ovlv1.JoinRequest{
-		TokenId: c.Token.ID, Secret: c.Token.Secret, Request: request, HostId: string(c.Host), Name: c.Name,
-	})
+	m, err := ovlv1.NewJoinServiceClient(conn).Join(ctx, req)
 	if err != nil {
-		return p, nil, nil, fmt.Errorf("join %s: %s", c.Controller, status.Convert(err).Message())
+		return p, nil, fmt.Errorf("join %s: %s", c.Controller, status.Convert(err).Message())
 	}
 	p, roots, err := accept(m, key)
+	if err == nil {
+		where.ID = m.GetCluster()
+		where.Etcd, err = endpoints(m.GetEtcdEndpoints(), c.Controller)
+	}
 	if err != nil {
-		return p, nil, nil, fmt.Errorf("join %s: %w", c.Controller, err)
+		return p, nil, fmt.Errorf("join %s: %w", c.Controller, err)
 	}
-	if etcd, err = endpoints(m.GetEtcdEndpoints(), c.Controller); err != nil {
-		return p, nil, nil, fmt.Errorf("join %s: %w", c.Controller, err)
-	}
-	return p, identity.EncodeCerts(roots), etcd, nil
+	return p, identity.EncodeCerts(roots), nil
 }
 
 // endpoints returns the URLs of etcd; one without a host is where the controller
@@ -158,10 +169,11 @@ func endpoints(urls []string, controller string) ([]string, error) {
 	return all, nil
 }
 
-// dial returns a connection that connects when it is first used.
-func dial(controller string, settings *tls.Config) (*grpc.ClientConn, error) {
+// dial returns a connection that connects when it is first used. The controller is
+// asked for a certificate of that CA.
+func dial(controller string, settings *tls.Config, ca identity.Print) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+controller,
-		grpc.WithTransportCredentials(credentials.NewTLS(settings)), grpc.WithAuthority("ovl"), grpc.WithNoProxy())
+		grpc.WithTransportCredentials(credentials.NewTLS(settings)), grpc.WithAuthority(identity.ServerName(ca)), grpc.WithNoProxy())
 	if err != nil {
 		return nil, fmt.Errorf("dial controller %s: %w", controller, err)
 	}

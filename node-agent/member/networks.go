@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/ovlnet/ovl/internal/identity"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
@@ -52,7 +53,7 @@ func (m *Member) ask(ctx context.Context, doing string, call func(context.Contex
 func (m *Member) askAt(ctx context.Context, controller string, call func(context.Context, ovlv1.NetworkServiceClient) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	conn, err := dial(controller, m.Credential.Client())
+	conn, err := dial(controller, m.Credential.Client(), identity.PrintOf(m.Credential.Roots()[0]))
 	if err != nil {
 		return status.Error(codes.Unavailable, err.Error())
 	}

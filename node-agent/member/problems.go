@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
 )
 
@@ -43,8 +44,7 @@ func (m *Member) note(err error) {
 		m.trouble.Store(nil)
 		return
 	}
-	text := err.Error()
-	m.trouble.Store(&text)
+	m.trouble.Store(&err)
 }
 
 // Problems returns what is wrong with this host's membership, for people.
@@ -59,8 +59,12 @@ func (m *Member) Problems() []cluster.Problem {
 		return problem(cluster.SeverityError, "the cluster shuts this host out: it was removed, or has joined again since", "join again: ovl-agent join with a new token")
 	case time.Now().After(ends):
 		return problem(cluster.SeverityError, fmt.Sprintf("its certificate expired at %s", ends.UTC().Format(time.RFC3339)), "join again: ovl-agent join with a new token")
+	case m.stranger.Load() || why != nil && identity.FaultOf(*why) == identity.WrongCA:
+		return problem(cluster.SeverityError, "what answers as controller shows a certificate of a CA that this host does not know: either the cluster has changed its CA while this host was away, or something else answers there", "if it is the cluster's, join again: ovl-agent join with a new token; the host keeps its ID and its subnets")
+	case why != nil && errors.Is(*why, ErrRefused):
+		return problem(cluster.SeverityError, (*why).Error(), "join again: ovl-agent join with a new token")
 	case why != nil:
-		return problem(cluster.SeverityWarning, "its certificate cannot be renewed: "+*why, fmt.Sprintf("it ends at %s: make the controller reachable", ends.UTC().Format(time.RFC3339)))
+		return problem(cluster.SeverityWarning, "its certificate cannot be renewed: "+(*why).Error(), fmt.Sprintf("it ends at %s: make the controller reachable", ends.UTC().Format(time.RFC3339)))
 	}
 	return nil
 }

@@ -110,7 +110,11 @@ func start(cmd *cobra.Command, o *options, noStart bool) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), "start the agent with: ovl-agent")
 		return nil
 	case service:
-		return systemctl(cmd.Context(), "enable", "--now", "ovl-agent.service")
+		// One that runs already has connections with the certificate of before.
+		if err := systemctl(cmd.Context(), "enable", "ovl-agent.service"); err != nil {
+			return err
+		}
+		return systemctl(cmd.Context(), "restart", "ovl-agent.service")
 	}
 	return serve(cmd.Context(), o)
 }

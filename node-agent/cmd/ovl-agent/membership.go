@@ -48,7 +48,7 @@ func (o *options) membership(id cluster.HostID) (membership, error) {
 	if len(o.etcd) > 0 {
 		in.etcd = o.etcd
 	}
-	in.tls = m.Credential.Client()
+	in.tls = m.Client()
 	if o.etcdCA != "" || o.etcdCert != "" {
 		in.tls, err = identity.Foreign(o.etcdCA, o.etcdCert, o.etcdKey, m.Credential)
 	}
@@ -69,6 +69,14 @@ func (in membership) problems() []cluster.Problem {
 		return nil
 	}
 	return in.member.Problems()
+}
+
+// follow hears which CAs are in force.
+func (in membership) follow(ctx context.Context, kv store.KV, log *slog.Logger) error {
+	if in.member == nil {
+		return nil
+	}
+	return in.member.Follow(ctx, kv, log)
 }
 
 // renew keeps the certificate fresh, if there is one.
