@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strconv"
@@ -11,7 +12,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
+	"github.com/ovlnet/ovl/internal/identity"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
@@ -21,9 +24,48 @@ type client struct {
 	address string
 	local   bool
 	conn    *grpc.ClientConn
+	own     *identity.Credential // what the controller is shown; nil: nothing
+	ca      identity.Print       // that the controller is asked to show a certificate of
 
 	mu      sync.Mutex
-	lastErr error // of the last dial: gRPC only quotes it, and class gets lost
+	lastErr error  // of the last dial: gRPC only quotes it, and class gets lost
+	inForce string // the CAs, as the controller told last
+}
+
+// told returns which CAs are in force, as far as the controller has told.
+func (c *client) told() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.inForce
+}
+
+// listen keeps what each answer tells of the CAs in force.
+func (c *client) listen(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	var header metadata.MD
+	err := invoke(ctx, method, req, reply, conn, append(opts, grpc.Header(&header))...)
+	if v := header.Get(identity.Header); len(v) == 1 {
+		c.mu.Lock()
+		c.inForce = v[0]
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// watched returns the settings of a client of the controller, with why the other end
+// was not taken for one kept: gRPC only quotes it.
+func (c *client) watched(own *identity.Credential) *tls.Config {
+	settings := own.Client()
+	verify := settings.VerifyConnection
+	settings.VerifyConnection = func(s tls.ConnectionState) error {
+		err := verify(s)
+		if err != nil {
+			c.mu.Lock()
+			c.lastErr = err
+			c.mu.Unlock()
+		}
+		return err
+	}
+	return settings
 }
 
 func (c *client) close() { _ = c.conn.Close() }
@@ -41,11 +83,11 @@ func (o *options) dialController() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	credentials, err := o.credentials(address)
+	c := &client{who: "controller " + address, address: address}
+	credentials, err := o.credentials(c)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{who: "controller " + address, address: address}
 	return c.dial("tcp", credentials)
 }
 
@@ -74,9 +116,14 @@ func (o *options) dialAgent() (*client, error) {
 
 // dial makes the connection without waiting.
 func (c *client) dial(network string, with credentials.TransportCredentials) (*client, error) {
+	authority := "ovl"
+	if c.ca != (identity.Print{}) {
+		authority = identity.ServerName(c.ca)
+	}
 	conn, err := grpc.NewClient("passthrough:///"+c.address,
 		grpc.WithTransportCredentials(with),
-		grpc.WithAuthority("ovl"),
+		grpc.WithAuthority(authority),
+		grpc.WithUnaryInterceptor(c.listen),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer
 			nc, err := d.DialContext(ctx, network, c.address)
@@ -114,7 +161,11 @@ func (c *client) attachments() ovlv1.AttachmentServiceClient {
 
 // onController calls do with a connection to the controller, within --timeout.
 func (o *options) onController(ctx context.Context, do func(context.Context, *client) error) error {
-	return o.on(ctx, o.dialController, do)
+	return o.on(ctx, o.dialController, func(ctx context.Context, cl *client) error {
+		err := do(ctx, cl)
+		o.keepFresh(ctx, cl)
+		return err
+	})
 }
 
 // onAgent calls do with a connection to this host's agent, within --timeout.

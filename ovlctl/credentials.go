@@ -15,7 +15,8 @@ import (
 
 // credentials returns what the controller is shown, and whom is trusted to be
 // one.
-func (o *options) credentials(address string) (credentials.TransportCredentials, error) {
+func (o *options) credentials(c *client) (credentials.TransportCredentials, error) {
+	address := c.address
 	if o.plaintext {
 		host, _, _ := net.SplitHostPort(address)
 		if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
@@ -30,7 +31,8 @@ func (o *options) credentials(address string) (credentials.TransportCredentials,
 	if err != nil {
 		return nil, err
 	}
-	return credentials.NewTLS(own.Client()), nil
+	c.own, c.ca = own, identity.PrintOf(own.Roots()[0])
+	return credentials.NewTLS(c.watched(own)), nil
 }
 
 // credential reads the files.

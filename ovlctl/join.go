@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"fmt"
 
@@ -9,8 +10,9 @@ import (
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
-// join makes a key and has it certified, for a token.
-func (c *client) join(ctx context.Context, t identity.Token) (identity.Pair, []*x509.Certificate, error) {
+// join makes a key and has it certified, for a token. The key of before, if there is
+// one, hands over to it: who logs in again need not be removed first.
+func (c *client) join(ctx context.Context, t identity.Token, before crypto.Signer) (identity.Pair, []*x509.Certificate, error) {
 	key, err := identity.NewKey()
 	if err != nil {
 		return identity.Pair{}, nil, err
@@ -19,7 +21,17 @@ func (c *client) join(ctx context.Context, t identity.Token) (identity.Pair, []*
 	if err != nil {
 		return identity.Pair{}, nil, err
 	}
-	m, err := ovlv1.NewJoinServiceClient(c.conn).Join(ctx, &ovlv1.JoinRequest{TokenId: t.ID, Secret: t.Secret, Request: request})
+	req := &ovlv1.JoinRequest{TokenId: t.ID, Secret: t.Secret, Request: request}
+	if before != nil {
+		_, next, err := identity.CheckRequest(request)
+		if err != nil {
+			return identity.Pair{}, nil, err
+		}
+		if req.Handover, err = identity.NewHandover(before, next); err != nil {
+			return identity.Pair{}, nil, err
+		}
+	}
+	m, err := c.joins().Join(ctx, req)
 	if err != nil {
 		return identity.Pair{}, nil, c.explain("log in", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -75,12 +76,12 @@ func (o *options) login(ctx context.Context, t identity.Token, name string) erro
 	if err != nil {
 		return err
 	}
-	cl, err := (&client{who: "controller " + address, address: address}).dial("tcp", credentials.NewTLS(identity.Pinned(t.CA, time.Now)))
+	cl, err := (&client{who: "controller " + address, address: address, ca: t.CA}).dial("tcp", credentials.NewTLS(identity.Pinned(t.CA, time.Now)))
 	if err != nil {
 		return err
 	}
 	defer cl.close()
-	pair, roots, err := cl.join(ctx, t)
+	pair, roots, err := cl.join(ctx, t, keyOf(path, name))
 	if err != nil {
 		return err
 	}
@@ -93,6 +94,25 @@ func (o *options) login(ctx context.Context, t identity.Token, name string) erro
 	}
 	o.say("You are %s. Context %q of %s uses that from now on.", who, name, path)
 	return nil
+}
+
+// keyOf returns the key of a context that is there already; nil: none that can be
+// read.
+func keyOf(path, name string) crypto.Signer {
+	config, err := readConfig(path)
+	if err != nil {
+		return nil
+	}
+	i := slices.IndexFunc(config.Contexts, func(c contextSet) bool { return c.Name == name })
+	if i < 0 || config.Contexts[i].Cert == "" {
+		return nil
+	}
+	c := config.Contexts[i].within(filepath.Dir(path))
+	pair, err := identity.ReadPair(c.Cert, c.Key)
+	if err != nil {
+		return nil
+	}
+	return pair.Key
 }
 
 // save writes the files, and last the configuration that names them.

@@ -29,6 +29,7 @@ type options struct {
 	ca         string // files; see credentials
 	cert       string
 	key        string
+	own        ownFiles // cert and ca, where a context names them
 	plaintext  bool
 	config     string
 	context    string
@@ -76,12 +77,16 @@ func (o *options) resolve() error {
 	o.controller = first(o.controller, o.getenv("OVL_CONTROLLER"), c.Controller, defaultController)
 	o.socket = first(o.socket, o.getenv("OVL_SOCKET"), c.Socket, defaultSocket)
 	o.plaintext = o.plaintext || slices.Contains([]string{"1", "true"}, o.getenv("OVL_INSECURE_PLAINTEXT"))
-	o.ca = first(o.ca, o.getenv("OVL_CA"), c.CA)
+	given := first(o.ca, o.getenv("OVL_CA"))
+	o.ca = first(given, c.CA)
 	o.key = first(o.key, o.getenv("OVL_KEY"))
 	if cert := first(o.cert, o.getenv("OVL_CERT")); cert != "" {
 		o.cert = cert
 	} else {
 		o.cert, o.key = c.Cert, first(o.key, c.Key)
+		if given == "" && o.key == "" && o.cert != "" {
+			o.own = ownFiles{cert: o.cert, ca: o.ca}
+		}
 	}
 	return nil
 }

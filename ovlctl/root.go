@@ -50,7 +50,7 @@ func newRootCommand(o *options) *cobra.Command {
 	addRootFlags(root, o)
 	addCommands(root, groupCluster,
 		newNetworkCommand(o), newHostCommand(o), newSubnetCommand(o), newEndpointCommand(o), newStatusCommand(o), newEventsCommand(o),
-		newTokenCommand(o), newMemberCommand(o), newLoginCommand(o))
+		newTokenCommand(o), newMemberCommand(o), newCACommand(o), newLoginCommand(o), newWhoamiCommand(o))
 	addCommands(root, groupLocal,
 		newRunCommand(o), newExecCommand(o), newPsCommand(o), newLogsCommand(o), newRmCommand(o),
 		newAttachCommand(o), newDetachCommand(o), newConnectCommand(o), newDisconnectCommand(o),

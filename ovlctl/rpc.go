@@ -10,6 +10,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/ovlnet/ovl/internal/identity"
 )
 
 // explain turns the error of a call into one line with an exit code: what was
@@ -25,12 +27,29 @@ func (c *client) explain(what string, err error) error {
 	switch s.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return c.unreachable(what, s)
+	case codes.Unauthenticated:
+		return codef(exitFailed, "%s: %s%s", what, strings.TrimPrefix(message(s), what+": "), c.wayBack())
 	case codes.Unimplemented:
 		return codef(exitFailed, "%s: %s does not know this call; is its version older than this ovlctl?", what, c.who)
 	default:
 		// Servers too say what they were doing, often in the same words.
 		return codef(codeOf(s.Code()), "%s: %s", what, strings.TrimPrefix(message(s), what+": "))
 	}
+}
+
+// wayBack says how one gets in again whose certificate is refused.
+func (c *client) wayBack() string {
+	if c.own == nil {
+		return ""
+	}
+	who, err := c.own.Pair().Who()
+	switch {
+	case err != nil || who.Role == identity.Host || who.Role == identity.Controller:
+		return ""
+	case who.Name == identity.Local:
+		return ": the controller keeps its own identity/admin.pem fresh, and this is an old copy"
+	}
+	return fmt.Sprintf(": an admin makes a token (ovlctl token create --role %s --user %s), and with that you log in again (ovlctl login)", who.Role, who.Name)
 }
 
 // codeOf maps the status of a call to an exit code.
@@ -71,6 +90,8 @@ func message(s *status.Status) string {
 func (c *client) unreachable(what string, s *status.Status) error {
 	dial := c.dialError()
 	switch {
+	case identity.FaultOf(dial) == identity.WrongCA:
+		return codef(exitFailed, "%s: %s is not taken for one: %w: either the cluster has changed its CA since you last used it, or something else answers there: log in again with a token (ovlctl login)", what, c.who, dial)
 	case s.Code() == codes.DeadlineExceeded && dial == nil:
 		return codef(exitUnreachable, "%s: no answer from %s in time; give it longer with --timeout", what, c.who)
 	case dial == nil:
