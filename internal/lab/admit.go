@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
@@ -17,13 +18,14 @@ import (
 
 // A lab is a cluster as any other: hosts join with a token, and everybody shows
 // a certificate. That its people may do everything from every host is what the
-// admin's certificate of the controller's machine is copied to its members for;
-// [Outside] gets none.
+// admin's certificate of the controller's machine is copied to its members for,
+// each time that the controller renews it; [Outside] gets none.
 const (
 	dataDir   = "/var/lib/ovl" // of every daemon
-	ownCA     = dataDir + "/identity/ca.pem"
-	ownAdmin  = dataDir + "/identity/admin.pem"
-	ownMember = dataDir + "/identity/host.pem"
+	ownDir    = dataDir + "/identity"
+	ownCA     = ownDir + "/roots.pem"
+	ownAdmin  = ownDir + "/admin.pem"
+	ownMember = ownDir + "/host.pem"
 	copyDir   = "/etc/ovl"
 	copyCA    = copyDir + "/ca.pem"
 	copyAdmin = copyDir + "/admin.pem"
@@ -71,6 +73,31 @@ func (k *keeper) shareAdmin() error {
 			}
 		}
 	}
+	return nil
+}
+
+// followAdmin copies what makes an admin whenever the controller has renewed it,
+// for as long as the keeper lives.
+func (k *keeper) followAdmin() error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("watch the admin's certificate: %w", err)
+	}
+	// The directory is watched, since each renewal renames a new file into it.
+	if _, err := unix.InotifyAddWatch(fd, k.hosts[Control].path(ownDir), unix.IN_MOVED_TO); err != nil {
+		return errors.Join(fmt.Errorf("watch the admin's certificate: %w", err), unix.Close(fd))
+	}
+	go func() {
+		events := make([]byte, 4<<10)
+		for {
+			if _, err := unix.Read(fd, events); err != nil && !errors.Is(err, unix.EINTR) {
+				return
+			}
+			if err := k.shareAdmin(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+	}()
 	return nil
 }
 

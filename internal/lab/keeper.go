@@ -23,6 +23,7 @@ type keeper struct {
 
 	mu      sync.Mutex // one request at a time
 	hosts   map[string]*keptHost
+	follows bool // the admin's certificate: see followAdmin
 	ordered []*keptHost
 }
 

@@ -40,6 +40,12 @@ func (k *keeper) start(ctx context.Context, h *keptHost) error {
 	if err != nil {
 		return err
 	}
+	if !k.follows {
+		if err := k.followAdmin(); err != nil {
+			return err
+		}
+		k.follows = true
+	}
 	return k.shareAdmin()
 }
 
