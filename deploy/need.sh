@@ -2,7 +2,7 @@
 # Checks that this machine has what ovl's lab and tests call, and names the
 # packages of what it lacks. As root, where there is apt-get, it installs them.
 #
-#   deploy/need.sh lab|test|bench|docker
+#   deploy/need.sh lab|test|bench|docker|kubernetes
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -29,6 +29,12 @@ nc          netcat-openbsd      netcat
 '
 
 bench="$test"
+kubernetes="$test"'
+containerd  containerd          containerd
+runc        runc                runc
+busybox     busybox-static      busybox
+conntrack   conntrack           conntrack-tools
+'
 
 # An engine for each host of a lab: see test/docker.
 docker="$test"'
@@ -41,11 +47,12 @@ docker-compose  docker-compose      docker-compose
 '
 
 case ${1-} in
+kubernetes) table=$kubernetes ;;
 bench) table=$bench ;;
 docker) table=$docker ;;
 lab) table=$lab ;;
 test) table=$test ;;
-*) echo "usage: $0 lab|test|bench|docker" >&2 && exit 2 ;;
+*) echo "usage: $0 lab|test|bench|docker|kubernetes" >&2 && exit 2 ;;
 esac
 
 commands='' debian='' fedora=''
