@@ -29,6 +29,7 @@ func networkView() view[*ovlv1.Network] {
 			{title: "MTU", wide: true, cell: networkMTU},
 			{title: "NAT66", wide: true, cell: func(n *ovlv1.Network) string { return yesNo(n.GetNat66()) }},
 			{title: "DIRECT-ROUTING", wide: true, cell: func(n *ovlv1.Network) string { return yesNo(n.GetDirectRouting()) }},
+			{title: "SERVICES", wide: true, cell: func(n *ovlv1.Network) string { return yesNo(n.GetServices()) }},
 			{title: "STATIC-RANGE", wide: true, cell: func(n *ovlv1.Network) string { return list(n.GetStaticRanges()) }},
 			{title: "DNS-DOMAIN", wide: true, cell: (*ovlv1.Network).GetDnsDomain},
 			{title: "PARENT", wide: true, cell: (*ovlv1.Network).GetParent},

@@ -78,6 +78,7 @@ func (f *networkFlags) register(c *cobra.Command) {
 	fl.BoolVar(&f.noMasquerade, "no-masquerade", false, "IPv4 to the outside keeps the container's address")
 	fl.BoolVar(&r.Nat66, "nat66", false, "IPv6 to the outside gets the host's address")
 	fl.BoolVar(&r.DirectRouting, "direct-routing", false, "hosts on the same segment route without VXLAN")
+	fl.BoolVar(&r.Services, "services", false, "the hosts lead connections to its containers, as kube-proxy does: track them")
 	fl.Uint32Var(&r.Mtu, "mtu", 0, "bytes (0: what the underlay allows)")
 	fl.Uint32Var(&r.Vni, "vni", 0, "VXLAN network identifier (0: the next free one)")
 	fl.StringArrayVar(&r.StaticRanges, "static-range", nil, "part of a --subnet for addresses that move between hosts, one in each at most")

@@ -14,11 +14,11 @@ const networkUpdateExample = `  ovlctl network update blue --mtu 1400
 
 func newNetworkUpdate(o *options) *cobra.Command {
 	var (
-		internal, masquerade, noMasquerade, nat66 bool
-		mtu                                       uint32
-		domain                                    string
-		words                                     []string
-		revision                                  int64
+		internal, masquerade, noMasquerade, nat66, services bool
+		mtu                                                 uint32
+		domain                                              string
+		words                                               []string
+		revision                                            int64
 	)
 	c := &cobra.Command{
 		Use:               "update NAME",
@@ -33,6 +33,7 @@ func newNetworkUpdate(o *options) *cobra.Command {
 	f.BoolVar(&masquerade, "masquerade", false, "IPv4 to the outside gets the host's address")
 	f.BoolVar(&noMasquerade, "no-masquerade", false, "IPv4 to the outside keeps the container's address")
 	f.BoolVar(&nat66, "nat66", false, "IPv6 to the outside gets the host's address")
+	f.BoolVar(&services, "services", false, "the hosts lead connections to its containers, as kube-proxy does: track them")
 	f.Uint32Var(&mtu, "mtu", 0, "bytes (0: what the underlay allows)")
 	f.StringVar(&domain, "dns-domain", "", "domain of the names on this network")
 	f.StringArrayVar(&words, "label", nil, "label, KEY=VALUE; --label '' removes all")
@@ -53,6 +54,9 @@ func newNetworkUpdate(o *options) *cobra.Command {
 		if changed(c, "nat66") {
 			req.Nat66 = &nat66
 		}
+		if changed(c, "services") {
+			req.Services = &services
+		}
 		if changed(c, "mtu") {
 			req.Mtu = &mtu
 		}
@@ -62,7 +66,7 @@ func newNetworkUpdate(o *options) *cobra.Command {
 		if err := setLabels(req, changed(c, "label"), words); err != nil {
 			return err
 		}
-		if req.Internal == nil && req.Masquerade == nil && req.Nat66 == nil && req.Mtu == nil && req.DnsDomain == nil && !req.SetLabels {
+		if req.Internal == nil && req.Masquerade == nil && req.Nat66 == nil && req.Services == nil && req.Mtu == nil && req.DnsDomain == nil && !req.SetLabels {
 			return usagef("update network %s: nothing to change; see ovlctl network update --help", args[0])
 		}
 		return o.onController(c.Context(), func(ctx context.Context, cl *client) error {

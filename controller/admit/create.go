@@ -22,6 +22,7 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 		Masquerade:    req.Masquerade == nil || req.GetMasquerade(),
 		NAT66:         req.GetNat66(),
 		DirectRouting: req.GetDirectRouting(),
+		Services:      req.GetServices(),
 		MTU:           int(req.GetMtu()),
 		DNSDomain:     req.GetDnsDomain(),
 		Labels:        req.GetLabels(),
@@ -37,6 +38,7 @@ func Create(req *ovlv1.CreateNetworkRequest) (cluster.Network, []Violation) {
 	n.StaticRanges = staticRanges(&vs, req.GetStaticRanges(), n.Driver, n.Pools)
 	mtu(&vs, n.MTU, n.Pools)
 	nat66(&vs, n)
+	services(&vs, n)
 	domain(&vs, "dns_domain", n.DNSDomain)
 	labels(&vs, "labels", n.Labels)
 	return n, vs
@@ -93,6 +95,20 @@ func nat66(vs *list, n cluster.Network) {
 		vs.addf("nat66", "an internal network has no way out to translate on: choose one of the two")
 	case !slices.ContainsFunc(n.Pools, func(p cluster.Pool) bool { return p.Prefix.Addr().Is6() }):
 		vs.addf("nat66", "the network has no IPv6 subnet: give one, such as --subnet fd64::/48, or leave nat66 out")
+	}
+}
+
+// services refuses what a host cannot lead connections into, or cannot bring the
+// answers of back.
+func services(vs *list, n cluster.Network) {
+	switch {
+	case !n.Services:
+	case n.Driver == cluster.DriverMacvlan:
+		vs.addf("services", "belongs to networks that are reached by the host: containers of a macvlan network are on the segment themselves")
+	case n.Internal:
+		vs.addf("services", "an internal network has no way in to lead connections by: choose one of the two")
+	case n.DirectRouting:
+		vs.addf("services", "an answer that is routed directly does not come back to the host that translates it: choose one of services and direct_routing")
 	}
 }
 

@@ -32,6 +32,12 @@ func Update(n cluster.Network, req *ovlv1.UpdateNetworkRequest) (cluster.Network
 	if req.Nat66 != nil || req.Internal != nil {
 		nat66(&vs, n)
 	}
+	if req.Services != nil {
+		n.Services = req.GetServices()
+	}
+	if req.Services != nil || req.Internal != nil {
+		services(&vs, n)
+	}
 	if req.Mtu != nil {
 		n.MTU = int(req.GetMtu())
 		mtu(&vs, n.MTU, n.Pools)
@@ -74,6 +80,7 @@ func Differences(have, want cluster.Network, hostPrefixes []uint32) []string {
 	differ("masquerade", have.Masquerade, want.Masquerade)
 	differ("NAT66", have.NAT66, want.NAT66)
 	differ("direct routing", have.DirectRouting, want.DirectRouting)
+	differ("services", have.Services, want.Services)
 	differ("MTU", have.MTU, want.MTU)
 	differ("DNS domain", have.DNSDomain, want.DNSDomain)
 	if !maps.Equal(have.Labels, want.Labels) {

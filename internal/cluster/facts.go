@@ -87,6 +87,7 @@ type Network struct {
 	Masquerade    bool   // IPv4 to the outside gets the host's address
 	NAT66         bool   // IPv6 to the outside does too
 	DirectRouting bool   // peers on the same segment are routed without VXLAN
+	Services      bool   // the hosts lead connections to its containers (kube-proxy)
 	MTU           int    // bytes; 0 = what the underlay allows
 	// StaticRanges are parts of the pools, at most one of each, whose addresses
 	// are leased one by one and move between hosts with their containers.

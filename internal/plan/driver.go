@@ -16,6 +16,7 @@ var drivers = map[cluster.Driver]func(*planner, network){
 func (p *planner) overlay(n network) {
 	p.bridged(n)
 	p.tunnel(n)
+	p.serviceSource(n)
 	p.directPools(n)
 	p.peers(n)
 }

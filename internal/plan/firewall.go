@@ -114,9 +114,11 @@ func (p *planner) forwardRules(f dataplane.Family, on []pooled, bridges []string
 			}
 		}
 	}
+	rules = append(rules, serviceAnswers(on)...)
 	rules = append(rules, "-i ovx+ -j DROP")
 	rules = append(rules, p.directDrops(f, on)...)
 	rules = append(rules, portForwards(on, bridges)...)
+	rules = append(rules, serviceForwards(on)...)
 	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP")
 	for _, n := range on {
 		rules = append(rules, outwardRules(f, n)...)
@@ -222,12 +224,15 @@ func masqueradeRules(f dataplane.Family, on []pooled) []string {
 
 // untrackedRules keep connection tracking away from traffic between containers
 // of one network, which no rule needs it for and which it costs a sixth of the
-// throughput. What is for this host itself stays tracked: its own firewall may
+// throughput; unless the hosts lead connections there: see [serviceForwards]. What is for this host itself stays tracked: its own firewall may
 // need that.
 func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
 	rules := slices.Concat(p.guardRules(), p.reverseRule(f), p.tunnelRule(f), loopbackRules(f))
 	for _, n := range on {
 		rules = append(rules, p.directRules(f, n)...)
+		if n.Services {
+			continue
+		}
 		for _, dev := range n.devices() {
 			rules = append(rules, fmt.Sprintf("-s %s -d %s -i %s -m addrtype ! --dst-type LOCAL -j CT --notrack", n.pool.Prefix, n.pool.Prefix, dev))
 		}

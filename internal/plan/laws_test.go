@@ -41,7 +41,7 @@ func drawWorld(t *rapid.T) world {
 		net := cluster.Network{
 			Name: fmt.Sprintf("net%d", n), VNI: []cluster.VNI{1, 10, 100, 101}[n], // names that begin alike
 			Driver:   rapid.SampledFrom([]cluster.Driver{cluster.DriverOverlay, cluster.DriverBridge, cluster.DriverMacvlan}).Draw(t, "driver"),
-			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), NAT66: rapid.Bool().Draw(t, "nat66"), DirectRouting: rapid.Bool().Draw(t, "direct routing"), CreateRevision: int64(n + 1),
+			Internal: rapid.Bool().Draw(t, "internal"), Masquerade: rapid.Bool().Draw(t, "masquerade"), NAT66: rapid.Bool().Draw(t, "nat66"), DirectRouting: rapid.Bool().Draw(t, "direct routing"), Services: rapid.Bool().Draw(t, "services"), CreateRevision: int64(n + 1),
 			Pools: []cluster.Pool{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + n), 0, 0}), 16), HostPrefix: 24}},
 		}
 		if net.Driver == cluster.DriverMacvlan {

@@ -94,7 +94,8 @@ func (p *planner) bridged(n network) {
 }
 
 // tunnel emits the VXLAN device. It needs no address: what the host itself sends
-// through it gets the gateway's, by the peer routes' source.
+// through it gets the gateway's, by the peer routes' source. (With services it has
+// one, for others.)
 func (p *planner) tunnel(n network) {
 	p.add(dataplane.Link{
 		LinkKey: dataplane.LinkKey{Name: n.vxlan}, Kind: dataplane.VXLAN,

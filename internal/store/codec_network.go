@@ -17,6 +17,7 @@ type networkRecord struct {
 	Masquerade    bool              `json:"masquerade,omitempty"`
 	NAT66         bool              `json:"nat66,omitempty"`
 	DirectRouting bool              `json:"directRouting,omitempty"`
+	Services      bool              `json:"services,omitempty"`
 	MTU           int               `json:"mtu,omitempty"`
 	StaticRanges  []netip.Prefix    `json:"staticRanges,omitempty"`
 	DNSDomain     string            `json:"dnsDomain,omitempty"`
@@ -40,7 +41,7 @@ func EncodeNetwork(n cluster.Network) ([]byte, error) {
 	}
 	rec := networkRecord{
 		Name: n.Name, VNI: n.VNI, Driver: n.Driver,
-		Internal: n.Internal, Masquerade: n.Masquerade, NAT66: n.NAT66, DirectRouting: n.DirectRouting,
+		Internal: n.Internal, Masquerade: n.Masquerade, NAT66: n.NAT66, DirectRouting: n.DirectRouting, Services: n.Services,
 		MTU: n.MTU, StaticRanges: n.StaticRanges, DNSDomain: n.DNSDomain, Parent: n.Parent,
 		Labels: n.Labels, Created: n.Created.UTC(),
 	}
@@ -62,7 +63,7 @@ func DecodeNetwork(r Record) (cluster.Network, error) {
 	}
 	n := cluster.Network{
 		Name: rec.Name, VNI: rec.VNI, Driver: rec.Driver,
-		Internal: rec.Internal, Masquerade: rec.Masquerade, NAT66: rec.NAT66, DirectRouting: rec.DirectRouting,
+		Internal: rec.Internal, Masquerade: rec.Masquerade, NAT66: rec.NAT66, DirectRouting: rec.DirectRouting, Services: rec.Services,
 		MTU: rec.MTU, StaticRanges: some(rec.StaticRanges), DNSDomain: rec.DNSDomain, Parent: rec.Parent,
 		Labels: orNil(rec.Labels), Created: rec.Created.UTC(),
 		CreateRevision: r.CreateRev, Revision: r.ModRev,

@@ -42,7 +42,7 @@ func ParseDriver(p ovlv1.Driver) (cluster.Driver, error) {
 func Network(n cluster.Network) *ovlv1.Network {
 	p := &ovlv1.Network{
 		Name: n.Name, Vni: uint32(n.VNI), Driver: Driver(n.Driver),
-		Internal: n.Internal, Masquerade: n.Masquerade, Nat66: n.NAT66, DirectRouting: n.DirectRouting,
+		Internal: n.Internal, Masquerade: n.Masquerade, Nat66: n.NAT66, DirectRouting: n.DirectRouting, Services: n.Services,
 		Mtu: unsigned(n.MTU), StaticRanges: prefixTexts(n.StaticRanges),
 		DnsDomain: n.DNSDomain, Parent: n.Parent, Labels: labels(n.Labels),
 		Created: timestamp(n.Created), Revision: n.Revision,
@@ -83,7 +83,7 @@ func ParseNetwork(p *ovlv1.Network) (cluster.Network, error) {
 	}
 	return cluster.Network{
 		Name: p.GetName(), VNI: cluster.VNI(p.GetVni()), Driver: driver, Pools: pools,
-		Internal: p.GetInternal(), Masquerade: p.GetMasquerade(), NAT66: p.GetNat66(), DirectRouting: p.GetDirectRouting(),
+		Internal: p.GetInternal(), Masquerade: p.GetMasquerade(), NAT66: p.GetNat66(), DirectRouting: p.GetDirectRouting(), Services: p.GetServices(),
 		MTU: int(p.GetMtu()), StaticRanges: static,
 		DNSDomain: p.GetDnsDomain(), Parent: p.GetParent(), Labels: labels(p.GetLabels()),
 		Created: parseTimestamp(p.GetCreated()), Revision: p.GetRevision(),

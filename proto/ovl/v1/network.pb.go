@@ -161,6 +161,7 @@ type Network struct {
 	// macvlan: the parts of subnets that hosts take their pieces of, at most one of
 	// each family; none: all of them.
 	IpRanges      []string `protobuf:"bytes,18,rep,name=ip_ranges,json=ipRanges,proto3" json:"ip_ranges,omitempty"`
+	Services      bool     `protobuf:"varint,20,opt,name=services,proto3" json:"services,omitempty"` // the hosts lead connections to its containers (kube-proxy)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,6 +322,13 @@ func (x *Network) GetIpRanges() []string {
 	return nil
 }
 
+func (x *Network) GetServices() bool {
+	if x != nil {
+		return x.Services
+	}
+	return false
+}
+
 type CreateNetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -339,6 +347,7 @@ type CreateNetworkRequest struct {
 	Nat66         bool                   `protobuf:"varint,16,opt,name=nat66,proto3" json:"nat66,omitempty"`
 	Gateways      []string               `protobuf:"bytes,17,rep,name=gateways,proto3" json:"gateways,omitempty"`                 // macvlan; none: the first address of each subnet
 	IpRanges      []string               `protobuf:"bytes,18,rep,name=ip_ranges,json=ipRanges,proto3" json:"ip_ranges,omitempty"` // macvlan
+	Services      bool                   `protobuf:"varint,20,opt,name=services,proto3" json:"services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -483,6 +492,13 @@ func (x *CreateNetworkRequest) GetIpRanges() []string {
 		return x.IpRanges
 	}
 	return nil
+}
+
+func (x *CreateNetworkRequest) GetServices() bool {
+	if x != nil {
+		return x.Services
+	}
+	return false
 }
 
 type GetNetworkRequest struct {
@@ -652,6 +668,7 @@ type UpdateNetworkRequest struct {
 	SetLabels     bool                   `protobuf:"varint,7,opt,name=set_labels,json=setLabels,proto3" json:"set_labels,omitempty"` // replace the labels by these
 	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Nat66         *bool                  `protobuf:"varint,9,opt,name=nat66,proto3,oneof" json:"nat66,omitempty"`
+	Services      *bool                  `protobuf:"varint,11,opt,name=services,proto3,oneof" json:"services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -745,6 +762,13 @@ func (x *UpdateNetworkRequest) GetLabels() map[string]string {
 func (x *UpdateNetworkRequest) GetNat66() bool {
 	if x != nil && x.Nat66 != nil {
 		return *x.Nat66
+	}
+	return false
+}
+
+func (x *UpdateNetworkRequest) GetServices() bool {
+	if x != nil && x.Services != nil {
+		return *x.Services
 	}
 	return false
 }
@@ -965,7 +989,7 @@ var File_ovl_v1_network_proto protoreflect.FileDescriptor
 
 const file_ovl_v1_network_proto_rawDesc = "" +
 	"\n" +
-	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x04\n" +
+	"\x14ovl/v1/network.proto\x12\x06ovl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x05\n" +
 	"\aNetwork\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\x12&\n" +
@@ -988,10 +1012,11 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\brevision\x18\x0f \x01(\x03R\brevision\x12\x14\n" +
 	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x12\x1a\n" +
 	"\bgateways\x18\x11 \x03(\tR\bgateways\x12\x1b\n" +
-	"\tip_ranges\x18\x12 \x03(\tR\bipRanges\x1a9\n" +
+	"\tip_ranges\x18\x12 \x03(\tR\bipRanges\x12\x1a\n" +
+	"\bservices\x18\x14 \x01(\bR\bservices\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd4\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf0\x04\n" +
 	"\x14CreateNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x06driver\x18\x02 \x01(\x0e2\x0e.ovl.v1.DriverR\x06driver\x12\x18\n" +
@@ -1012,7 +1037,8 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\x06labels\x18\r \x03(\v2(.ovl.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05nat66\x18\x10 \x01(\bR\x05nat66\x12\x1a\n" +
 	"\bgateways\x18\x11 \x03(\tR\bgateways\x12\x1b\n" +
-	"\tip_ranges\x18\x12 \x03(\tR\bipRanges\x1a9\n" +
+	"\tip_ranges\x18\x12 \x03(\tR\bipRanges\x12\x1a\n" +
+	"\bservices\x18\x14 \x01(\bR\bservices\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
@@ -1026,7 +1052,7 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\x14ListNetworksResponse\x12+\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x0f.ovl.v1.NetworkR\bnetworks\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\xbb\x03\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xe9\x03\n" +
 	"\x14UpdateNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1f\n" +
@@ -1040,7 +1066,8 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\n" +
 	"set_labels\x18\a \x01(\bR\tsetLabels\x12@\n" +
 	"\x06labels\x18\b \x03(\v2(.ovl.v1.UpdateNetworkRequest.LabelsEntryR\x06labels\x12\x19\n" +
-	"\x05nat66\x18\t \x01(\bH\x04R\x05nat66\x88\x01\x01\x1a9\n" +
+	"\x05nat66\x18\t \x01(\bH\x04R\x05nat66\x88\x01\x01\x12\x1f\n" +
+	"\bservices\x18\v \x01(\bH\x05R\bservices\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -1048,7 +1075,8 @@ const file_ovl_v1_network_proto_rawDesc = "" +
 	"\v_masqueradeB\x06\n" +
 	"\x04_mtuB\r\n" +
 	"\v_dns_domainB\b\n" +
-	"\x06_nat66\"@\n" +
+	"\x06_nat66B\v\n" +
+	"\t_services\"@\n" +
 	"\x14DeleteNetworkRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x17\n" +

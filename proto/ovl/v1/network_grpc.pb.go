@@ -44,7 +44,7 @@ type NetworkServiceClient interface {
 	GetNetwork(ctx context.Context, in *GetNetworkRequest, opts ...grpc.CallOption) (*Network, error)
 	ListNetworks(ctx context.Context, in *ListNetworksRequest, opts ...grpc.CallOption) (*ListNetworksResponse, error)
 	// Changes what can be changed of a network: labels, mtu, masquerade,
-	// nat66, internal, dns_domain. ABORTED if it changed since revision.
+	// nat66, internal, services, dns_domain. ABORTED if it changed since revision.
 	UpdateNetwork(ctx context.Context, in *UpdateNetworkRequest, opts ...grpc.CallOption) (*Network, error)
 	// Deletes a network; FAILED_PRECONDITION while endpoints are on it, unless forced.
 	DeleteNetwork(ctx context.Context, in *DeleteNetworkRequest, opts ...grpc.CallOption) (*DeleteNetworkResponse, error)
@@ -143,7 +143,7 @@ type NetworkServiceServer interface {
 	GetNetwork(context.Context, *GetNetworkRequest) (*Network, error)
 	ListNetworks(context.Context, *ListNetworksRequest) (*ListNetworksResponse, error)
 	// Changes what can be changed of a network: labels, mtu, masquerade,
-	// nat66, internal, dns_domain. ABORTED if it changed since revision.
+	// nat66, internal, services, dns_domain. ABORTED if it changed since revision.
 	UpdateNetwork(context.Context, *UpdateNetworkRequest) (*Network, error)
 	// Deletes a network; FAILED_PRECONDITION while endpoints are on it, unless forced.
 	DeleteNetwork(context.Context, *DeleteNetworkRequest) (*DeleteNetworkResponse, error)
