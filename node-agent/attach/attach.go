@@ -28,6 +28,9 @@ type Config struct {
 	HostPort func(cluster.Port) error
 	// TunnelPort is the UDP port of the tunnel, which is not to be published.
 	TunnelPort uint16
+	// Home is the network that this host is on whether a container is or not; empty:
+	// none. See [Attachments.KeepHome].
+	Home string
 	// Limit bounds a request whose caller set no deadline. Zero means 30 s.
 	Limit time.Duration
 	Log   *slog.Logger
@@ -55,7 +58,8 @@ type Attachments struct {
 	publishing  sync.Mutex // the last list published is the newest
 	unpublished atomic.Bool
 
-	tidy chan struct{} // wakes GiveBack; holds at most one token
+	tidy   chan struct{} // wakes GiveBack; holds at most one token
+	passed chan struct{} // wakes KeepHome; holds at most one token
 }
 
 // New returns the attachments of the journal and publishes their endpoints.
@@ -63,7 +67,7 @@ func New(cfg Config) *Attachments {
 	if cfg.Limit == 0 {
 		cfg.Limit = 30 * time.Second
 	}
-	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List()), reserved: map[netAddr]reservation{}, tidy: make(chan struct{}, 1)}
+	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List()), reserved: map[netAddr]reservation{}, tidy: make(chan struct{}, 1), passed: make(chan struct{}, 1)}
 	a.publish()
 	return a
 }

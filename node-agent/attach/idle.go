@@ -68,9 +68,14 @@ func (a *Attachments) Reconsider() {
 	}
 }
 
-// Tidy is Reconsider on a host that is draining. It is to be called after every
-// pass of the loop: one of them is the first to know of it.
+// Tidy is to be called after every pass of the loop, one of which is the first to
+// know of a network, or that this host is draining: then it is Reconsider. It is a
+// wake, and does not block.
 func (a *Attachments) Tidy() {
+	select {
+	case a.passed <- struct{}{}:
+	default:
+	}
 	if _, draining := a.draining(); draining {
 		a.Reconsider()
 	}
@@ -90,8 +95,9 @@ func (a *Attachments) GiveBack(ctx context.Context) error {
 		if _, draining := a.draining(); draining {
 			rest = 0 // nobody comes back for an address
 		}
-		idle, seen = findIdle(a.cfg.Subnets.Held(), a.spokenFor(), seen, time.Now(), rest)
-		err := a.giveAllBack(ctx, idle)
+		held := a.cfg.Subnets.Held()
+		idle, seen = findIdle(held, a.spokenFor(), seen, time.Now(), rest)
+		err := a.giveAllBack(ctx, a.notHome(idle, held))
 		if ctx.Err() != nil {
 			return nil
 		}

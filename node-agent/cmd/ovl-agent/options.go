@@ -73,7 +73,7 @@ func (o *options) bindRun(f *pflag.FlagSet) {
 	f.StringVar(&o.dockerDNS, "docker-dns", "169.254.53.53", "address on this host at which Docker's containers ask for names: see docs/guide/docker.md; empty: none")
 	f.Uint16Var(&o.vxlanPort, "vxlan-port", 4789, "UDP port of the tunnel; the same on all hosts")
 	f.StringVar(&o.pidFile, "pid-file", "/run/ovl/agent.pid", "where the agent writes its process ID; empty: nowhere")
-	f.StringVar(&o.cniNetwork, "cni-network", "", "network of the containers that --cni-conf-dir configures")
+	f.StringVar(&o.cniNetwork, "cni-network", "", "network of the containers that --cni-conf-dir configures; this host is on it from the start, and reaches them wherever they are")
 	f.DurationVar(&o.sessionTTL, "session-ttl", 15*time.Second, "how soon a host that fell silent counts as down")
 	f.DurationVar(&o.ownershipTTL, "ownership-ttl", 24*time.Hour, "how long a host that fell silent keeps its subnets")
 	f.DurationVar(&o.relook, "relook", 30*time.Second, "how often the whole kernel state is read again though nothing happened")

@@ -202,7 +202,7 @@ func (d *program) rooms() (*running, error) {
 		Log: d.log,
 	}, d.underlay)
 	r.Attachments = attach.New(attach.Config{
-		Self: d.self.ID, Journal: journal, Loop: r.loop, Subnets: r.keeper, NetNS: checkNS, HostPort: attach.HostPort, TunnelPort: d.o.vxlanPort, Log: d.log,
+		Self: d.self.ID, Journal: journal, Loop: r.loop, Subnets: r.keeper, NetNS: checkNS, HostPort: attach.HostPort, TunnelPort: d.o.vxlanPort, Home: d.o.cniNetwork, Log: d.log,
 	})
 	if r.runtimes, err = d.runtimes(r); err != nil {
 		return nil, err
@@ -334,6 +334,7 @@ func (d *program) run(ctx context.Context) error {
 	g.Go(func() error { return r.loop.Run(ctx) })
 	g.Go(func() error { return attach.Serve(ctx, l, attach.NewService(r.Attachments), about) })
 	g.Go(func() error { return r.GiveBack(ctx) })
+	g.Go(func() error { return r.KeepHome(ctx) })
 	g.Go(func() error { return r.resolver.Run(ctx) })
 	g.Go(func() error { return r.followNames(ctx) })
 	g.Go(func() error { return r.runtimes.Run(ctx) })
