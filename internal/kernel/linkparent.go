@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -83,7 +84,7 @@ var manners = []struct{ name, value string }{
 func (s *space) mind(link string) error {
 	set := func() error {
 		for _, p := range manners {
-			if err := writeSysctl(fmt.Sprintf(p.name, link), p.value); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := writeSysctl(filepath.Join(s.sysctls, fmt.Sprintf(p.name, link)), p.value); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("set parameters of link %s: %w", link, err)
 			}
 		}

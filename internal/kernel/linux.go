@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,13 @@ import (
 // Config is what a Linux needs.
 type Config struct {
 	Log *slog.Logger // nil = discard
+	// Sysctls is the directory in which the kernel's parameters are; empty:
+	// /proc/sys. In a container that is for reading alone.
+	Sysctls string
 }
+
+// defaultSysctls is where the kernel's parameters are.
+const defaultSysctls = "/proc/sys"
 
 // Linux is the kernel of this host; the host's namespace is the one of the
 // process when it was made. It implements [reconcile.Kernel]. Its methods may
@@ -68,7 +75,7 @@ func New(cfg Config) (*Linux, error) {
 		return nil, err
 	}
 	fw.generation = n.generation
-	l := &Linux{log: cfg.Log, firewall: fw, nft: n, host: &space{ns: dataplane.Host, conn: c, file: f, index: map[string]int32{}}}
+	l := &Linux{log: cfg.Log, firewall: fw, nft: n, host: &space{ns: dataplane.Host, conn: c, file: f, sysctls: cmp.Or(cfg.Sysctls, defaultSysctls), index: map[string]int32{}}}
 	for _, in := range nftTables {
 		if err := n.able(in); err != nil {
 			l.noGuard[in] = true

@@ -17,6 +17,9 @@ type space struct {
 	ns   dataplane.NS
 	conn *conn
 	file *os.File
+	// sysctls is the directory of the parameters: a thread sees there those of the
+	// namespace that it is in.
+	sysctls string
 	// index holds the indexes of links of ours by name: what was last seen,
 	// dropped when the kernel knows better.
 	index map[string]int32
@@ -43,7 +46,7 @@ func (l *Linux) enter(ns dataplane.NS) (*space, error) {
 		_ = f.Close()
 		return nil, errNSGone
 	}
-	s := &space{ns: ns, file: f, index: map[string]int32{}}
+	s := &space{ns: ns, file: f, sysctls: l.host.sysctls, index: map[string]int32{}}
 	err = within(f, func() (err error) {
 		s.conn, err = openConn()
 		return err

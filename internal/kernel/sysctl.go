@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/ovlnet/ovl/internal/dataplane"
@@ -13,12 +14,12 @@ import (
 // readSysctls reads the parameters of the host. One that does not exist (IPv6
 // is off) has no row.
 func (o *observation) readSysctls() error {
-	names, err := localnets()
+	names, err := o.space.localnets()
 	if err != nil {
 		return err
 	}
 	for _, name := range append(names, dataplane.HostSysctls...) {
-		v, err := os.ReadFile("/proc/sys/" + name)
+		v, err := os.ReadFile(filepath.Join(o.space.sysctls, name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
@@ -36,15 +37,15 @@ func (o *observation) readSysctls() error {
 
 // localnets returns the names of the parameters that [dataplane.RouteLocalnet]
 // makes, for the bridges that bear a name of ours.
-func localnets() ([]string, error) {
-	links, err := os.ReadDir("/proc/sys/net/ipv4/conf")
+func (s *space) localnets() ([]string, error) {
+	links, err := os.ReadDir(filepath.Join(s.sysctls, "net/ipv4/conf"))
 	if err != nil {
 		return nil, fmt.Errorf("read sysctl: %w", err)
 	}
 	var names []string
-	for _, l := range links {
-		if strings.HasPrefix(l.Name(), dataplane.BridgePrefix) {
-			names = append(names, dataplane.RouteLocalnet(l.Name()).Name)
+	for _, link := range links {
+		if strings.HasPrefix(link.Name(), dataplane.BridgePrefix) {
+			names = append(names, dataplane.RouteLocalnet(link.Name()).Name)
 		}
 	}
 	return names, nil
@@ -59,7 +60,7 @@ func (l *Linux) applySysctl(s *space, verb dataplane.Verb, r dataplane.Sysctl) e
 	if !strings.HasPrefix(r.Name, "net/") || !fs.ValidPath(r.Name) {
 		return refusal(fmt.Sprintf("%q is no network parameter", r.Name))
 	}
-	write := func() error { return writeSysctl(r.Name, r.Value) }
+	write := func() error { return writeSysctl(filepath.Join(s.sysctls, r.Name), r.Value) }
 	if s == l.host {
 		return write()
 	}
@@ -67,8 +68,8 @@ func (l *Linux) applySysctl(s *space, verb dataplane.Verb, r dataplane.Sysctl) e
 }
 
 // writeSysctl sets a parameter of the namespace that the thread is in.
-func writeSysctl(name, value string) error {
-	f, err := os.OpenFile("/proc/sys/"+name, os.O_WRONLY, 0)
+func writeSysctl(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

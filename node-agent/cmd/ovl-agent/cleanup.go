@@ -55,7 +55,7 @@ func cleanup(ctx context.Context, o *options) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	linux, err := kernel.New(kernel.Config{Log: slog.New(slog.DiscardHandler)})
+	linux, err := kernel.New(kernel.Config{Log: slog.New(slog.DiscardHandler), Sysctls: o.sysctlDir})
 	if err != nil {
 		return 0, err
 	}

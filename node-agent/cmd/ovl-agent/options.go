@@ -41,6 +41,7 @@ type options struct {
 	dockerSocket string
 	dockerEngine string
 	dockerDNS    string
+	sysctlDir    string
 	vxlanPort    uint16
 	sessionTTL   time.Duration
 	ownershipTTL time.Duration
@@ -53,6 +54,7 @@ func (o *options) bind(root *cobra.Command) {
 	p.StringVar(&o.stateDir, "state-dir", "/var/lib/ovl", "directory of the host's identity, leases and attachments")
 	p.StringVar(&o.socket, "socket", attach.Socket, "unix socket on which ovlctl and the plugins ask the agent")
 	p.StringVar(&o.cniDir, "cni-conf-dir", "", "directory where container runtimes look, such as /etc/cni/net.d: the agent writes "+conflist.Name+" there once it is ready; empty: it does not")
+	p.StringVar(&o.sysctlDir, "sysctl-dir", "/proc/sys", "where the kernel's parameters are: another mount of it where /proc/sys is for reading alone, as in a container")
 	o.bindRun(root.Flags())
 }
 

@@ -63,7 +63,7 @@ func serve(ctx context.Context, o *options) error {
 	if docker != nil {
 		defer docker.Close() // the server has closed it
 	}
-	linux, err := kernel.New(kernel.Config{Log: log})
+	linux, err := kernel.New(kernel.Config{Log: log, Sysctls: o.sysctlDir})
 	if err != nil {
 		return err
 	}
