@@ -29,7 +29,7 @@ BENCHTIME ?= 5x
 ##@ Use
 .PHONY: help
 help: ## this text
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 .PHONY: all
 all: build lint test ## build, lint and test
@@ -59,6 +59,13 @@ test-docker: build need-docker ## the tests with real Docker engines, one per la
 engine29: ## Docker engine 29 for test-docker, into bin/engine29
 	@cd test/docker/engine29 && go build -trimpath -ldflags '-s -w' -o $(CURDIR)/bin/engine29/ github.com/moby/moby/v2/cmd/dockerd github.com/moby/moby/v2/cmd/docker-proxy
 	@cd test/docker/engine29 && CGO_ENABLED=1 go build -trimpath -o $(CURDIR)/bin/engine29/runc github.com/opencontainers/runc
+
+# Building Kubernetes takes minutes the first time; it is kept in go's cache.
+KUBE ?= $(CURDIR)/bin/test/kube
+.PHONY: test-kubernetes
+test-kubernetes: build need-kubernetes ## a real Kubernetes in a lab, with ovl as its network; as root
+	@cd test/kubernetes/kube && go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(KUBE) .
+	@OVL_BIN_DIR=$(CURDIR)/bin OVL_KUBE=$(KUBE) go test -tags kubernetes $(TESTFLAGS) ./test/kubernetes/...
 
 .PHONY: bench
 bench: build need-bench ## what docs/benchmarks.md reports; as root, takes minutes
@@ -98,6 +105,6 @@ clean: ## what make made
 man: build ## manual pages, into man/
 	@mkdir -p man && ./bin/ovlctl man man
 
-.PHONY: need-lab need-test need-bench need-docker
-need-lab need-test need-bench need-docker: need-%:
+.PHONY: need-lab need-test need-bench need-docker need-kubernetes
+need-lab need-test need-bench need-docker need-kubernetes: need-%:
 	@./deploy/need.sh $*

@@ -33,6 +33,7 @@ kubernetes="$test"'
 containerd  containerd          containerd
 runc        runc                runc
 busybox     busybox-static      busybox
+/usr/lib/cni/loopback containernetworking-plugins containernetworking-plugins
 conntrack   conntrack           conntrack-tools
 '
 

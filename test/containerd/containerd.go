@@ -15,7 +15,7 @@ import (
 const Socket = "/run/containerd/containerd.sock"
 
 // The images that each host has: one whose container only waits, and one with
-// the programs of busybox.
+// the programs of busybox and test/containerd/peer.
 const (
 	Pause   = "ovl.test/pause:1"
 	Busybox = "ovl.test/busybox:1"
@@ -41,12 +41,15 @@ state = "/run/containerd/state"
     conf_dir = "/etc/cni/net.d"
 `
 
-// prepare gives a host directories of its own for the plugins, which a lab's hosts
-// share otherwise, and lets mounts travel into containers, as on hosts with
-// systemd.
+// prepare gives a host directories of its own for the plugins and their
+// configuration, in which it would see the machine's otherwise, and lets mounts
+// travel into containers, as on hosts with systemd.
 const prepare = `set -e
+mkdir -p /etc/cni /etc/containerd
 mount -t tmpfs opt /opt
-mkdir -p /opt/cni/bin /etc/cni/net.d /etc/containerd
+mount -t tmpfs cni /etc/cni
+mkdir -p /opt/cni/bin /etc/cni/net.d
+cp /usr/lib/cni/loopback /opt/cni/bin/
 mount --make-rshared /
 cat > /etc/containerd/config.toml`
 

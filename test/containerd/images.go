@@ -16,15 +16,15 @@ import (
 func Images(tb testing.TB) []string {
 	tb.Helper()
 	dir := tb.TempDir()
-	pause := filepath.Join(dir, "pause")
-	build := exec.CommandContext(tb.Context(), "go", "build", "-o", pause, "github.com/ovlnet/ovl/test/containerd/pause")
+	peer := filepath.Join(dir, "peer")
+	build := exec.CommandContext(tb.Context(), "go", "build", "-o", peer, "github.com/ovlnet/ovl/test/containerd/peer")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		tb.Fatalf("build pause: %v: %s", err, out)
+		tb.Fatalf("build peer: %v: %s", err, out)
 	}
 	return []string{
-		write(tb, dir, image.Image{Name: Pause, Entrypoint: []string{"/pause"}, Files: []image.File{{Path: "/pause", From: pause}}}),
-		write(tb, dir, image.Image{Name: Busybox, Entrypoint: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}, Files: applets(tb)}),
+		write(tb, dir, image.Image{Name: Pause, Entrypoint: []string{"/peer"}, Files: []image.File{{Path: "/peer", From: peer}}}),
+		write(tb, dir, image.Image{Name: Busybox, Entrypoint: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}, Files: append(applets(tb), image.File{Path: "/bin/peer", From: peer})}),
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // Ping is a ping that runs, a hundred packets a second.
 type Ping struct {
-	from   Container
+	from   string
 	to     netip.Addr
 	cmd    *exec.Cmd
 	output *pingOutput
@@ -45,11 +45,26 @@ func (o *pingOutput) Write(b []byte) (int, error) {
 // has arrived, so that what follows happens to a stream that flows.
 func (c Container) StartPing(tb testing.TB, to netip.Addr) *Ping {
 	tb.Helper()
-	cmd, err := c.Lab.Command(tb.Context(), c.Host, c.argv([]string{"ping", "-n", "-i", "0.01", to.String()})...)
+	return c.Lab.startPing(tb, c.String(), to, c.Host, c.argv(nil)...)
+}
+
+// StartPing is [Container.StartPing] in a named namespace of a host; empty: in the
+// host's own.
+func (l *Lab) StartPing(tb testing.TB, host, namespace string, to netip.Addr) *Ping {
+	tb.Helper()
+	if namespace == "" {
+		return l.startPing(tb, host, to, host)
+	}
+	return l.startPing(tb, namespace+" on "+host, to, host, "ip", "netns", "exec", namespace)
+}
+
+func (l *Lab) startPing(tb testing.TB, from string, to netip.Addr, host string, argv ...string) *Ping {
+	tb.Helper()
+	cmd, err := l.Command(tb.Context(), host, append(argv, "ping", "-n", "-i", "0.01", to.String())...)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Ping{from: c, to: to, cmd: cmd, output: &pingOutput{answered: make(chan struct{})}}
+	p := &Ping{from: from, to: to, cmd: cmd, output: &pingOutput{answered: make(chan struct{})}}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
@@ -57,7 +72,7 @@ func (c Container) StartPing(tb testing.TB, to netip.Addr) *Ping {
 	select {
 	case <-p.output.answered:
 	case <-time.After(patience):
-		tb.Fatalf("ping from %s to %s: no answer yet", c, to)
+		tb.Fatalf("ping from %s to %s: no answer yet", from, to)
 	}
 	return p
 }
