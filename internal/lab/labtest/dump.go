@@ -88,7 +88,7 @@ func stable(out, only string) []string {
 
 // kernels mark what the kernel makes by itself, and of which it makes more
 // while a host forwards: link-local addresses and multicast memberships.
-var kernels = []string{" fe80::", "33:33:", "01:00:5e:"}
+var kernels = []string{" fe80::", "multicast ff00::/8", "33:33:", "01:00:5e:"}
 
 // rules returns what iptables-save wrote, each line with its table. A chain of
 // the kernel's own that accepts is nothing: that it is listed at all depends
