@@ -136,6 +136,9 @@ func (p *planner) addresses(n network, att cluster.Attachment, itf cluster.Inter
 			dataplane.Addr{AddrKey: dataplane.AddrKey{NS: ns, Link: itf.Name, Prefix: a}},
 			dataplane.Route{RouteKey: dataplane.RouteKey{NS: ns, Dst: around}, Link: itf.Name, Src: a.Addr(), Spare: spare},
 		)
+		if spare {
+			p.wayToNames(ns, itf.Name, gw)
+		}
 		def := dataplane.RouteKey{NS: ns, Dst: netip.PrefixFrom(zeroOf(gw), 0)}
 		if _, taken := p.state.Routes[def]; !taken && !n.Internal && !att.Onward {
 			p.add(dataplane.Route{RouteKey: def, Link: itf.Name, Via: gw, Spare: spare})

@@ -31,6 +31,19 @@ func (p *planner) names() {
 	)
 }
 
+// wayToNames emits the route from an engine's container to where it asks, by the first of
+// its networks: its default route may lead past us, or to none.
+func (p *planner) wayToNames(ns dataplane.NS, link string, gw netip.Addr) {
+	to := p.local.NameAddr
+	if !to.IsValid() || to.Is4() != gw.Is4() {
+		return
+	}
+	key := dataplane.RouteKey{NS: ns, Dst: netip.PrefixFrom(to, to.BitLen())}
+	if _, taken := p.state.Routes[key]; !taken {
+		p.add(dataplane.Route{RouteKey: key, Link: link, Via: gw, Spare: true})
+	}
+}
+
 // nameRules let those questions in, from internal networks too, and whatever the
 // host's own firewall thinks; not out of a tunnel.
 func (p *planner) nameRules(f dataplane.Family) []string {

@@ -41,7 +41,9 @@ type Config struct {
 	Attachments Attachments
 	Cluster     Cluster
 	Book        *Book
-	Log         *slog.Logger
+	// NameAddr is where containers ask for names: see [plan.Local.NameAddr].
+	NameAddr netip.Addr
+	Log      *slog.Logger
 }
 
 // Driver answers the calls of an engine. It is safe for concurrent use.

@@ -111,7 +111,35 @@ func (d *Driver) join(ctx context.Context, m join) (any, error) {
 	if a, err = d.cfg.Attachments.HandOver(ctx, m.EndpointID, m.SandboxKey, n.Internal || page.EgressDocker); err != nil {
 		return nil, plain(err)
 	}
-	return answerJoin(a, n, page), nil
+	out := answerJoin(a, n, page)
+	if a.Onward && !d.leads(a) {
+		out.StaticRoutes = append(out.StaticRoutes, d.wayToNames(a.Interfaces[0])...)
+	}
+	return out, nil
+}
+
+// leads reports whether another endpoint of the container leads to where names are
+// answered: engines fail at a second route to one place.
+func (d *Driver) leads(a cluster.Attachment) bool {
+	for _, other := range d.cfg.Attachments.List() {
+		if other.ID != a.ID && other.Sandbox == a.Sandbox && other.Onward {
+			return true
+		}
+	}
+	return false
+}
+
+// wayToNames returns the route to where names are answered, for a container that may have
+// no default route, or one that leads past us. The plan has it too, and keeps it if the
+// container leaves this network; but the container may ask before a pass has seen it.
+func (d *Driver) wayToNames(i cluster.Interface) []staticRoute {
+	to := d.cfg.NameAddr
+	for _, p := range i.Addrs {
+		if gw := ipam.Gateway(i.SubnetFor(p)); to.IsValid() && gw.Is4() == to.Is4() {
+			return []staticRoute{{Destination: netip.PrefixFrom(to, to.BitLen()).String(), RouteType: routeNextHop, NextHop: gw.String()}}
+		}
+	}
+	return nil
 }
 
 // answerJoin tells the engine the interface and the ways on. Other hosts' parts of the

@@ -108,7 +108,7 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 		return nil, err
 	}
 	k := &docker{book: book, nameAddr: addr}
-	k.driver = dockerdriver.New(dockerdriver.Config{Attachments: r.Attachments, Cluster: r.loop, Book: book, Log: d.log})
+	k.driver = dockerdriver.New(dockerdriver.Config{Attachments: r.Attachments, Cluster: r.loop, Book: book, NameAddr: addr, Log: d.log})
 	k.mirror = mirror.New(mirror.Config{
 		Engine: engine.New(strings.TrimPrefix(d.o.dockerEngine, "unix://")), Cluster: d.in, Book: bound{book}, Log: d.log,
 		Networks: func() ([]cluster.Network, bool) { return mirrored(r.mirror) }, Refresh: r.mirror.Refresh,
@@ -120,6 +120,7 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 			_, err := k.driver.Reclaim(ctx, known, since)
 			return err
 		},
+		Changed: func() { r.loop.Wake(nil) },
 		Bridges: func(links []string) {
 			if k.meet(links) {
 				r.loop.Wake(nil)

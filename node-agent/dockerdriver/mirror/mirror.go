@@ -59,6 +59,8 @@ type Config struct {
 	Reclaim func(ctx context.Context, known map[string]bool, since time.Time) error
 	// Bridges is told the links of the engine's own bridge networks, when they change.
 	Bridges func(links []string)
+	// Changed is told that [Mirror.Problems] have changed.
+	Changed func()
 	Log     *slog.Logger
 }
 
@@ -133,8 +135,12 @@ const (
 
 func (m *Mirror) report(who string, problems ...cluster.Problem) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	changed := !slices.Equal(m.problems[who], problems)
 	m.problems[who] = problems
+	m.mu.Unlock()
+	if changed {
+		m.cfg.Changed()
+	}
 }
 
 // Run mirrors until ctx is done. An engine that is not there is waited for: a host
@@ -203,8 +209,11 @@ func (m *Mirror) listen(ctx context.Context, events *engine.Stream) error {
 // network hears what happened to a network.
 func (m *Mirror) network(ctx context.Context, e engine.Event) {
 	switch e.Action {
-	case engine.ActionConnect, engine.ActionDisconnect:
+	case engine.ActionConnect:
 		m.touch(e.Container)
+	case engine.ActionDisconnect:
+		m.touch(e.Container)
+		m.Wake() // it may have been the last one on a network that is to go
 	case engine.ActionDestroy:
 		m.destroyed(ctx, e)
 		m.Wake()
