@@ -39,7 +39,7 @@ func (p plugin) add(args *skel.CmdArgs) error {
 		att, err := a.Attach(ctx, &ovlv1.AttachRequest{
 			Id: attachmentID(args.ContainerID, args.IfName), Name: name, Netns: filepath.Clean(args.Netns), Labels: r.labels(), Ports: r.ports(),
 			Interfaces: []*ovlv1.InterfaceRequest{{
-				Network: r.Network, Name: args.IfName, Addresses: addrs, Mac: r.mac(), Aliases: r.RuntimeConfig.Aliases, Bandwidth: r.bandwidth(),
+				Network: r.Network, Name: args.IfName, Addresses: addrs, Mac: r.mac(), Aliases: r.aliases(), Bandwidth: r.bandwidth(),
 			}},
 		})
 		if err != nil {

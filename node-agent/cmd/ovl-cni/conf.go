@@ -47,7 +47,7 @@ type conf struct {
 type runtimeConfig struct {
 	MAC          string        `json:"mac,omitempty"`
 	IPs          []string      `json:"ips,omitempty"`
-	Aliases      []string      `json:"aliases,omitempty"`
+	Aliases      aliases       `json:"aliases,omitzero"`
 	PortMappings []portMapping `json:"portMappings,omitempty"`
 	Bandwidth    *bandwidth    `json:"bandwidth,omitempty"`
 	DNS          struct {

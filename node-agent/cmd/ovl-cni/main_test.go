@@ -55,6 +55,26 @@ func TestAdd(t *testing.T) {
 	}
 }
 
+// Podman gives the aliases of each network by its name, its own container's among
+// them, which need be no DNS label.
+func TestAddAliasesOfPodman(t *testing.T) {
+	for name, want := range map[string][]string{"web": {"0123abcd", "www"}, "Web_1": {"0123abcd", "www"}} {
+		f := startAgent(t)
+		c := f.call("ADD", "0123abcd", "eth0")
+		c.args = "IgnoreUnknown=1;K8S_POD_NAME=" + name
+		c.conf = `{"cniVersion":"1.0.0","name":"blue","type":"ovl","runtimeConfig":{"aliases":{"red":["no"],"blue":["0123abcd","` + name + `","www"]}}}`
+		var res types100.Result
+		c.must(t, &res)
+		if got := f.requests[0].GetInterfaces()[0].GetAliases(); !slices.Equal(got, want) {
+			t.Errorf("%s: aliases %v, want %v", name, got, want)
+		}
+	}
+	f := startAgent(t)
+	c := f.call("ADD", "0123abcd", "eth0")
+	c.conf = `{"cniVersion":"1.0.0","name":"blue","type":"ovl","runtimeConfig":{"aliases":{"blue":"www"}}}`
+	c.fails(t, types.ErrDecodingFailure, "aliases")
+}
+
 func TestAddVersions(t *testing.T) {
 	f := startAgent(t)
 	for _, v := range []string{"0.3.1", "0.4.0"} {
