@@ -37,6 +37,10 @@ type networkCapabilities struct {
 	GwAllocChecker    bool
 }
 
+type gatewayCheck struct {
+	SkipIPv4, SkipIPv6 bool
+}
+
 // ipamData is one subnet of a network (driverapi.IPAMData).
 type ipamData struct {
 	AddressSpace string

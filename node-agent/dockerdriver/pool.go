@@ -51,7 +51,11 @@ func (d *Driver) grant(ctx context.Context, m requestPool) (netip.Prefix, error)
 		}
 	}
 	if name := m.Options[OptionNetwork]; name != "" {
-		return d.poolOf(ctx, name, asked, m.V6)
+		pool, err := d.poolOf(ctx, name, asked, m.V6)
+		if err == nil && !asked.IsValid() {
+			err = d.grantOnce(pool)
+		}
+		return pool, err
 	}
 	if asked.IsValid() {
 		if n, ok := byPools(d.cfg.Cluster.Snapshot(), []netip.Prefix{asked}); ok {
@@ -130,6 +134,20 @@ func (d *Driver) free(v6 bool) (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("no /%d of %s is free of networks and of hosts' routes: give one with --subnet", poolBits, defaultPool())
+}
+
+// grantOnce notes that a pool is granted to an engine which did not name it. Engines before
+// 23 look whether this host has a route into what they are given and, if so, ask for
+// another, and go on asking for ever (requestPoolHelper in libnetwork/network.go).
+func (d *Driver) grantOnce(pool netip.Prefix) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if until, given := d.granted[pool]; given && now.Before(until) {
+		return fmt.Errorf("the engine does not take subnet %s unasked, since this host has routes into it: name it with --subnet %[1]s", pool)
+	}
+	d.granted[pool] = now.Add(grantFor)
+	return nil
 }
 
 func first(v6 bool) (netip.Prefix, bool) {

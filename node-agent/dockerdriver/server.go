@@ -157,8 +157,10 @@ func failed(method string, err error) map[string]string {
 // known is what is answered without an agent.
 var known = map[string]any{
 	"Plugin.Activate":               activated{Implements: []string{"NetworkDriver", "IpamDriver"}},
-	"NetworkDriver.GetCapabilities": networkCapabilities{Scope: "local", ConnectivityScope: "global"},
-	"IpamDriver.GetCapabilities":    ipamCapabilities{},
+	"NetworkDriver.GetCapabilities": networkCapabilities{Scope: "local", ConnectivityScope: "global", GwAllocChecker: true},
+	// A network as a whole has no gateway: engines from 28 on can be told so.
+	"NetworkDriver.GwAllocCheck": gatewayCheck{SkipIPv4: true, SkipIPv6: true},
+	"IpamDriver.GetCapabilities": ipamCapabilities{},
 	"IpamDriver.GetDefaultAddressSpaces": addressSpaces{
 		LocalDefaultAddressSpace: addressSpace, GlobalDefaultAddressSpace: addressSpace,
 	},
