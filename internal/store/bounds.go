@@ -16,6 +16,8 @@ import (
 const (
 	// MaxValueLen is the longest value that is decoded or written, in bytes.
 	MaxValueLen = 64 << 10
+	// sealRoom is what a signature may add to a value that was encoded.
+	sealRoom = 256
 	// minMTU is what every IPv4 host must accept (RFC 791 section 3.1).
 	minMTU = 576
 	maxMTU = 65535

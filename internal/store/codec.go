@@ -7,9 +7,12 @@ import (
 	"fmt"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
 )
 
-// Every record is JSON with fields in lowerCamel. A reader ignores the fields
+// Every record is JSON with fields in lowerCamel, on one line; a host's signature
+// may follow on the next (see [identity.Seal]), which decoding passes over: whether
+// it holds [Mirror] and [Mirror.Doubts] say. A reader ignores the fields
 // that it does not know, so a newer writer does not break older readers; every
 // bound is checked on the way in and on the way out; and a record that does
 // not agree with the key at which it lies is refused.
@@ -22,7 +25,8 @@ func decode(r Record, v any) error {
 	if len(r.Value) > MaxValueLen {
 		return fmt.Errorf("decode %s: %d bytes, want at most %d", clip(r.Key), len(r.Value), MaxValueLen)
 	}
-	if err := json.Unmarshal(r.Value, v); err != nil {
+	value, _ := identity.Unseal(r.Value)
+	if err := json.Unmarshal(value, v); err != nil {
 		return fmt.Errorf("decode %s: %w", clip(r.Key), err)
 	}
 	return nil
@@ -37,8 +41,8 @@ func encode(what string, v any) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %w", what, err)
 	}
 	b := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
-	if len(b) > MaxValueLen {
-		return nil, fmt.Errorf("encode %s: %d bytes, want at most %d", what, len(b), MaxValueLen)
+	if len(b) > MaxValueLen-sealRoom {
+		return nil, fmt.Errorf("encode %s: %d bytes, want at most %d", what, len(b), MaxValueLen-sealRoom)
 	}
 	return b, nil
 }

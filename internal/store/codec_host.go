@@ -76,28 +76,44 @@ type leaseRecord struct {
 	Network string         `json:"network"`
 	Prefix  netip.Prefix   `json:"prefix"`
 	Host    cluster.HostID `json:"host"`
+	// After is a revision of the store at which the host saw that it could have the
+	// prefix. Who has written the record anew since had seen what came after: a
+	// record that names an earlier revision than another host's at that key has is
+	// an old one that somebody put back.
+	After int64 `json:"after,omitempty"`
 }
 
 // EncodeLease returns the value of a subnet's lease, or why it cannot be one.
-func EncodeLease(l cluster.Lease) ([]byte, error) {
+func EncodeLease(l cluster.Lease) ([]byte, error) { return EncodeClaim(l, 0) }
+
+// EncodeClaim is [EncodeLease] of a host that read the store at that revision.
+func EncodeClaim(l cluster.Lease, after int64) ([]byte, error) {
 	if err := checkLease(l); err != nil {
 		return nil, fmt.Errorf("encode lease of %s: %w", l.Prefix, err)
 	}
-	return encode("lease of "+l.Prefix.String(), leaseRecord{Network: l.Network, Prefix: l.Prefix, Host: l.Host})
+	return encode("lease of "+l.Prefix.String(), leaseRecord{Network: l.Network, Prefix: l.Prefix, Host: l.Host, After: after})
 }
 
 // DecodeLease returns the lease in a record, with its revision.
 func DecodeLease(r Record) (cluster.Lease, error) {
+	l, _, err := DecodeClaim(r)
+	return l, err
+}
+
+// DecodeClaim is [DecodeLease], with the revision at which the host read the store;
+// 0 if it does not say.
+func DecodeClaim(r Record) (l cluster.Lease, after int64, err error) {
 	network, prefix, err := ParseSubnetKey(r.Key)
 	if err != nil {
-		return cluster.Lease{}, err
+		return cluster.Lease{}, 0, err
 	}
 	var rec leaseRecord
 	if err := decode(r, &rec); err != nil {
-		return cluster.Lease{}, err
+		return cluster.Lease{}, 0, err
 	}
-	l := cluster.Lease{Network: rec.Network, Prefix: rec.Prefix, Host: rec.Host, Revision: r.ModRev}
-	return checked(r, l, l.Network == network && l.Prefix == prefix, checkLease)
+	l = cluster.Lease{Network: rec.Network, Prefix: rec.Prefix, Host: rec.Host, Revision: r.ModRev}
+	l, err = checked(r, l, l.Network == network && l.Prefix == prefix, checkLease)
+	return l, rec.After, err
 }
 
 func checkLease(l cluster.Lease) error {

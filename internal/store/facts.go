@@ -23,16 +23,18 @@ func Snapshot(records []Record) (*cluster.Snapshot, []cluster.Problem) {
 	return b.build()
 }
 
-// fact is what a record says, decoded once.
+// fact is a record and what it says, decoded once.
 type fact struct {
-	key      string
+	Record
 	kind     factKind
 	network  cluster.Network
 	host     cluster.Host
 	lease    cluster.Lease
+	after    int64             // of a lease: see [EncodeClaim]
 	endpoint *cluster.Endpoint // of which there may be very many
+	signer   *signer           // of a certificate
 	problem  cluster.Problem
-	modRev   int64
+	verdict
 }
 
 type factKind uint8
@@ -44,12 +46,13 @@ const (
 	factLease
 	factDrain // host.ID alone
 	factEndpoint
+	factCertificate // of no concern either: what others are judged by
 	factProblem
 )
 
 // decodeFact returns what r says to a snapshot; it never fails.
 func decodeFact(r Record) *fact {
-	f := &fact{key: r.Key, modRev: r.ModRev}
+	f := &fact{Record: r}
 	var err error
 	switch {
 	case strings.HasPrefix(r.Key, NetworksPrefix):
@@ -60,13 +63,16 @@ func decodeFact(r Record) *fact {
 		f.host, err = DecodeHost(r)
 	case strings.HasPrefix(r.Key, subnetsRoot):
 		f.kind = factLease
-		f.lease, err = DecodeLease(r)
+		f.lease, f.after, err = DecodeClaim(r)
 	case strings.HasPrefix(r.Key, DrainsPrefix):
 		f.kind = factDrain
 		f.host.ID, err = ParseDrainKey(r.Key)
 	case strings.HasPrefix(r.Key, endpointsRoot):
 		f.kind, f.endpoint = factEndpoint, new(cluster.Endpoint)
 		*f.endpoint, err = DecodeEndpoint(r)
+	case strings.HasPrefix(r.Key, CertificatesPrefix):
+		f.kind = factCertificate
+		f.signer, err = decodeSigner(r)
 	}
 	if err != nil {
 		f.kind, f.problem = factProblem, badRecord(r.Key, err)
@@ -79,7 +85,7 @@ func compareFacts(a, b *fact) int {
 	if a.kind == factLease && b.kind == factLease {
 		return cmp.Or(cmp.Compare(a.lease.Network, b.lease.Network), cluster.ComparePrefix(a.lease.Prefix, b.lease.Prefix))
 	}
-	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.key, b.key))
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.Key, b.Key))
 }
 
 func badRecord(key string, err error) cluster.Problem {
@@ -137,10 +143,10 @@ func (b *snapshotBuilder) addOne(f *fact) {
 		return
 	case factProblem:
 		b.problems = append(b.problems, f.problem)
-	case factOther:
+	case factOther, factCertificate:
 		return
 	}
-	b.revision = max(b.revision, f.modRev)
+	b.revision = max(b.revision, f.ModRev)
 }
 
 func (b *snapshotBuilder) build() (*cluster.Snapshot, []cluster.Problem) {

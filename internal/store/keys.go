@@ -27,6 +27,8 @@ const (
 	CAKey         = Root + "ca"
 	subnetsRoot   = Root + "subnets/" // <network>/<prefix>; its host, ownership lease
 	endpointsRoot = Root + "endpoints/"
+	// <host>; a controller, for as long as the host is a member
+	CertificatesPrefix = Root + "certificates/"
 )
 
 // The key functions below trust their arguments: whoever takes a name from
@@ -40,6 +42,9 @@ func VNIKey(vni cluster.VNI) string { return VNIsPrefix + strconv.FormatUint(uin
 
 // HostKey is the key of a host's own record.
 func HostKey(id cluster.HostID) string { return HostsPrefix + string(id) }
+
+// CertificateKey is the key of a host's certificate.
+func CertificateKey(id cluster.HostID) string { return CertificatesPrefix + string(id) }
 
 // DrainKey is the key that is present while an operator wants a host drained.
 func DrainKey(id cluster.HostID) string { return DrainsPrefix + string(id) }
@@ -120,6 +125,11 @@ func ParseVNIKey(key string) (cluster.VNI, error) {
 
 // ParseHostKey returns the host of its record's key.
 func ParseHostKey(key string) (cluster.HostID, error) { return parseHost(key, HostsPrefix) }
+
+// ParseCertificateKey returns the host of its certificate's key.
+func ParseCertificateKey(key string) (cluster.HostID, error) {
+	return parseHost(key, CertificatesPrefix)
+}
 
 // ParseDrainKey returns the host that a key wants drained.
 func ParseDrainKey(key string) (cluster.HostID, error) { return parseHost(key, DrainsPrefix) }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
 )
 
 // MirrorConfig is what a Mirror needs.
@@ -19,9 +21,13 @@ type MirrorConfig struct {
 	// Relist is how often everything is read again although the watches run,
 	// ±10 %: watches have lost events before. 0 = 5 minutes.
 	Relist time.Duration
+	// Roots, if set, are the CAs that the cluster trusts now: then the records of
+	// hosts, subnets and endpoints count only if their hosts have signed them, and
+	// the mirror follows the list of the hosts' certificates too.
+	Roots func() []*x509.Certificate
 	// Changed, if set, is called after the copy or its liveness changed, once
-	// per batch of changes, by [Mirror.Run] or [Mirror.Refresh] and with no lock
-	// held. It must not block.
+	// per batch of changes, by [Mirror.Run], [Mirror.Refresh] or a timer, and with
+	// no lock held. It must not block.
 	Changed func()
 	// EndpointsChanged, if set, is called instead when all that changed is
 	// endpoints: there are as many as containers, and nothing is planned from them.
@@ -67,9 +73,13 @@ type Mirror struct {
 	// it is applied, so that of two lists the later one is applied later.
 	listing chan struct{}
 
+	witness identity.Witness // for those who ask about records of theirs
+
 	mu       sync.Mutex
 	subs     map[string]*subscription // by prefix; none covers another
-	seed     []Record                 // from disk, until the first complete list
+	seed     []*fact                  // from disk, until the first complete list
+	told     bool                     // what to keep
+	court    *court
 	status   MirrorStatus
 	snapshot *cluster.Snapshot // nil = build it
 	problems []cluster.Problem
@@ -103,12 +113,35 @@ func NewMirror(cfg MirrorConfig) *Mirror {
 	if cfg.EndpointsChanged == nil {
 		cfg.EndpointsChanged = cfg.Changed
 	}
-	return &Mirror{
+	m := &Mirror{
 		cfg:     cfg,
 		wake:    make(chan struct{}, 1),
 		listing: make(chan struct{}, 1),
 		subs:    map[string]*subscription{},
 	}
+	m.court = &court{roots: cfg.Roots, proved: map[cluster.HostID]identity.Print{}, age: 1, held: m.heldLocked, later: m.lapse}
+	if cfg.Roots != nil {
+		m.subs[CertificatesPrefix] = newSubscription(CertificatesPrefix, m.court)
+	}
+	return m
+}
+
+// heldLocked returns what the copy holds at a key.
+func (m *Mirror) heldLocked(key string) *fact {
+	for i := len(key); i >= 0; i = strings.LastIndexByte(key[:i], '/') {
+		if s := m.subs[key[:min(i+1, len(key))]]; s != nil {
+			return s.held[key]
+		}
+	}
+	return nil
+}
+
+// lapse has the snapshot built again: something in it counts no longer.
+func (m *Mirror) lapse() {
+	m.mu.Lock()
+	m.touch()
+	m.mu.Unlock()
+	m.cfg.Changed()
 }
 
 // SetPrefixes says what to keep: of an argument that ends in a slash, every
@@ -116,6 +149,9 @@ func NewMirror(cfg MirrorConfig) *Mirror {
 // new is listed and watched by Run; what is no longer named is forgotten at
 // once. Changed is not called for that: the caller knows.
 func (m *Mirror) SetPrefixes(prefixes ...string) {
+	if m.cfg.Roots != nil {
+		prefixes = append(slices.Clone(prefixes), CertificatesPrefix)
+	}
 	want := map[string]bool{}
 	for _, p := range prefixes {
 		if !slices.ContainsFunc(prefixes, func(o string) bool { return o != p && covers(o, p) }) {
@@ -123,8 +159,9 @@ func (m *Mirror) SetPrefixes(prefixes ...string) {
 		}
 	}
 	m.mu.Lock()
-	before := m.recordsLocked()
-	changed := false
+	before := m.lastingLocked()
+	changed := !m.told
+	m.told = true
 	for p := range m.subs {
 		if !want[p] {
 			delete(m.subs, p)
@@ -133,7 +170,7 @@ func (m *Mirror) SetPrefixes(prefixes ...string) {
 	}
 	for p := range want {
 		if m.subs[p] == nil {
-			m.subs[p] = newSubscription(p, before, m.seed)
+			m.subs[p] = newSubscription(p, m.court, before, m.seed)
 			changed = true
 		}
 	}
@@ -150,39 +187,50 @@ func (m *Mirror) SetPrefixes(prefixes ...string) {
 }
 
 // Load seeds the copy with records from disk. They stand for each prefix until
-// its first live list, which replaces them.
+// its first live list, which replaces them. Their signatures were verified before
+// they were written there, with the certificates among them.
 func (m *Mirror) Load(records []Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.seed = slices.Clone(records)
+	m.seed = make([]*fact, 0, len(records))
+	for _, r := range records {
+		m.seed = append(m.seed, decodeFact(r))
+	}
+	m.court.look()
+	m.court.accept(m.seed)
 	for _, s := range m.subs {
 		if s.listed {
 			continue
 		}
-		for _, r := range records {
-			s.begin(r)
+		for _, f := range m.seed {
+			s.begin(f)
 		}
 	}
 	m.touch()
 }
 
 // Records returns the raw records of the copy, sorted by key, for a copy on
-// disk. The values are shared: do not change them.
+// disk; of those that hosts sign, the last ones that were believed. The values are
+// shared: do not change them.
 func (m *Mirror) Records() []Record {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.recordsLocked()
-}
-
-func (m *Mirror) recordsLocked() []Record {
+	m.court.look()
+	facts := m.lastingLocked()
 	var records []Record
-	for _, s := range m.subs {
-		for _, h := range s.held {
-			records = append(records, h.Record)
-		}
+	for _, f := range facts {
+		records = append(records, f.Record)
 	}
 	slices.SortFunc(records, func(a, b Record) int { return strings.Compare(a.Key, b.Key) })
 	return records
+}
+
+func (m *Mirror) lastingLocked() []*fact {
+	var facts []*fact
+	for _, s := range m.subs {
+		facts = append(facts, m.court.lasting(s)...)
+	}
+	return facts
 }
 
 // Snapshot returns the facts in the copy and what is wrong with its records. It
@@ -190,10 +238,13 @@ func (m *Mirror) recordsLocked() []Record {
 func (m *Mirror) Snapshot() (*cluster.Snapshot, []cluster.Problem) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.court.look() {
+		m.touch()
+	}
 	if m.snapshot == nil {
 		var b snapshotBuilder
 		for _, s := range m.subs {
-			b.add(s.inOrder())
+			b.add(m.court.believed(s))
 		}
 		m.snapshot, m.problems = b.build()
 	}
@@ -224,12 +275,15 @@ func (m *Mirror) liveLocked() bool {
 			return false
 		}
 	}
-	return len(m.subs) > 0
+	return len(m.subs) > 0 && m.told
 }
 
 // Refresh lists every prefix now and returns when the copy includes the result.
 // It needs no Run.
-func (m *Mirror) Refresh(ctx context.Context) error {
+func (m *Mirror) Refresh(ctx context.Context) error { return m.refresh(ctx, "") }
+
+// refresh lists the subscription of that prefix, or all if it is empty.
+func (m *Mirror) refresh(ctx context.Context, prefix string) error {
 	select {
 	case m.listing <- struct{}{}:
 		defer func() { <-m.listing }()
@@ -237,14 +291,18 @@ func (m *Mirror) Refresh(ctx context.Context) error {
 		return ctx.Err()
 	}
 	subs := m.current()
+	if prefix != "" {
+		subs = slices.DeleteFunc(subs, func(s *subscription) bool { return s.prefix != prefix })
+	}
 	page, err := m.cfg.KV.Range(ctx, prefixesOf(subs)...)
 	if err != nil {
 		return err
 	}
-	if m.applyList(subs, page, false) {
+	changed, err := m.applyList(ctx, subs, page, false)
+	if changed {
 		m.cfg.Changed()
 	}
-	return nil
+	return err
 }
 
 // current returns the subscriptions, sorted by prefix.

@@ -1,12 +1,20 @@
 package store
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // applyList replaces the copies of the subscriptions by what a complete list
 // holds, and reports whether anything changed. A list older than a copy is not
 // applied, since the copy includes it, unless it is known to be the store's
-// present state: then the store itself went back, to a backup.
-func (m *Mirror) applyList(subs []*subscription, page Page, present bool) (changed bool) {
+// present state: then the store itself went back, to a backup. The error is ctx's:
+// then nothing was applied.
+func (m *Mirror) applyList(ctx context.Context, subs []*subscription, page Page, present bool) (changed bool, err error) {
+	decoded, err := m.decode(ctx, subs, page)
+	if err != nil {
+		return false, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	wasLive := m.liveLocked()
@@ -14,7 +22,7 @@ func (m *Mirror) applyList(subs []*subscription, page Page, present bool) (chang
 		if m.subs[s.prefix] != s || !present && page.Revision < s.revision {
 			continue
 		}
-		if s.replace(page) {
+		if s.replace(page, decoded) {
 			m.touch()
 			changed = true
 		}
@@ -23,7 +31,7 @@ func (m *Mirror) applyList(subs []*subscription, page Page, present bool) (chang
 	if live {
 		m.seed = nil
 	}
-	return m.heard(nil) || live != wasLive || changed
+	return m.heard(nil) || live != wasLive || changed, nil
 }
 
 // applyBatch applies the events of a watch and returns what they are about. What

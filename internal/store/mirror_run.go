@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -92,26 +94,35 @@ func (f *follower) nextRelist() time.Duration {
 	return jittered(f.cfg.Relist, 0.1)
 }
 
-// list reads what is not watched, or everything, in one go; then watches it.
+// list reads what is not watched, or everything; then watches it. Endpoints come
+// last: there may be very many to verify, and no packet waits for them.
 func (f *follower) list(ctx context.Context) {
 	subs := f.unlisted()
+	endpoints := slices.DeleteFunc(slices.Clone(subs), func(s *subscription) bool { return !strings.HasPrefix(s.prefix, endpointsRoot) })
+	facts := slices.DeleteFunc(subs, func(s *subscription) bool { return strings.HasPrefix(s.prefix, endpointsRoot) })
+	if f.listSome(ctx, facts) && f.listSome(ctx, endpoints) {
+		f.all = false
+	}
+}
+
+// listSome reads those in one go, and reports whether it did.
+func (f *follower) listSome(ctx context.Context, subs []*subscription) bool {
 	if len(subs) == 0 {
-		return
+		return true
 	}
 	select {
 	case f.listing <- struct{}{}:
 		defer func() { <-f.listing }()
 	case <-ctx.Done():
-		return
+		return false
 	}
 	page, err := f.cfg.KV.Range(ctx, prefixesOf(subs)...)
 	if err != nil {
 		if ctx.Err() == nil {
 			f.fail(fmt.Errorf("list records: %w", err))
 		}
-		return
+		return false
 	}
-	f.all = false
 	if f.down {
 		f.down = false
 		f.cfg.Log.Info("the store answers again", "revision", page.Revision)
@@ -119,9 +130,11 @@ func (f *follower) list(ctx context.Context) {
 	for _, s := range subs {
 		f.restart(ctx, s, page.Revision)
 	}
-	if f.applyList(subs, page, true) {
+	changed, err := f.applyList(ctx, subs, page, true)
+	if changed {
 		f.cfg.Changed()
 	}
+	return err == nil
 }
 
 // unlisted stops the watches of what is forgotten and returns the subscriptions

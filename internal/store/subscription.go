@@ -10,16 +10,14 @@ import (
 // subscription is a mirror's copy of one prefix.
 type subscription struct {
 	prefix   string
-	held     map[string]held
-	sorted   []*fact // what held says, in the order of a snapshot; nil = sort it
+	held     map[string]*fact
+	sorted   []*fact // those held, in the order of a snapshot; nil = sort it
 	revision int64   // up to which held is complete
 	listed   bool    // since Run started
-}
-
-// held is a record and what it says, decoded once.
-type held struct {
-	Record
-	fact *fact
+	// kept are facts whose records others than their hosts may have deleted.
+	kept map[string]*keptFact
+	// court judges what hosts have signed.
+	court *court
 }
 
 // bulk is how many events are worth sorting anew for; fewer are put into their
@@ -27,60 +25,84 @@ type held struct {
 const bulk = 64
 
 // newSubscription returns a copy that begins with what is already known.
-func newSubscription(prefix string, known ...[]Record) *subscription {
-	s := &subscription{prefix: prefix, held: map[string]held{}}
-	for _, records := range known {
-		for _, r := range records {
-			s.begin(r)
+func newSubscription(prefix string, c *court, known ...[]*fact) *subscription {
+	s := &subscription{prefix: prefix, held: map[string]*fact{}, kept: map[string]*keptFact{}, court: c}
+	for _, facts := range known {
+		for _, f := range facts {
+			s.begin(f)
 		}
 	}
 	return s
 }
 
 // begin keeps a record of unknown age unless a younger one is there.
-func (s *subscription) begin(r Record) {
-	if old, ok := s.held[r.Key]; covers(s.prefix, r.Key) && (!ok || old.ModRev < r.ModRev) {
-		s.put(r)
+func (s *subscription) begin(f *fact) {
+	if old, ok := s.held[f.Key]; covers(s.prefix, f.Key) && (!ok || old.ModRev < f.ModRev) {
+		s.remove(f.Key)
+		s.insert(f)
 	}
 }
 
-// replace makes the copy what the page holds of it, decoding only what differs.
-func (s *subscription) replace(page Page) (changed bool) {
+// replace makes the copy what the page holds of it. Of what differs, decoded may
+// hold what it says.
+func (s *subscription) replace(page Page, decoded map[string]*fact) (changed bool) {
+	back := page.Revision < s.revision // the store was restored: what it does not say is not so
 	s.revision, s.listed = page.Revision, true
-	found := make(map[string]held, len(s.held))
+	before := s.held
+	s.held = make(map[string]*fact, len(before))
 	for _, r := range page.Records {
 		if !covers(s.prefix, r.Key) {
 			continue
 		}
-		h, ok := s.held[r.Key]
-		if !ok || !sameRecord(h.Record, r) {
-			h = held{r, decodeFact(r)}
-			changed = true
+		old := before[r.Key]
+		if old != nil && sameRecord(old.Record, r) {
+			s.held[r.Key] = old
+			continue
 		}
-		found[r.Key] = h
+		f := decoded[r.Key]
+		if f == nil || !sameRecord(f.Record, r) {
+			f = decodeFact(r)
+		}
+		if !back {
+			s.succeed(f, old)
+		}
+		s.held[r.Key] = f
+		changed = true
 	}
-	// Nothing new and as many as before is nothing gone either.
-	changed = changed || len(found) != len(s.held)
-	s.held = found
+	for key, old := range before {
+		if s.held[key] == nil {
+			changed = true
+			if !back {
+				s.keep(old)
+			}
+		}
+	}
+	if back {
+		clear(s.kept)
+	}
 	if changed {
 		s.sorted = nil
+		s.turn()
 	}
 	return changed
 }
 
 // apply applies one event of a watch.
 func (s *subscription) apply(ev Event) {
+	old := s.held[ev.Record.Key]
+	s.remove(ev.Record.Key)
 	if ev.Deleted {
-		s.remove(ev.Record.Key)
+		s.keep(old)
 		return
 	}
-	s.put(ev.Record)
+	f := decodeFact(ev.Record)
+	s.succeed(f, old)
+	s.insert(f)
 }
 
-func (s *subscription) put(r Record) {
-	s.remove(r.Key)
-	f := decodeFact(r)
-	s.held[r.Key] = held{r, f}
+func (s *subscription) insert(f *fact) {
+	s.held[f.Key] = f
+	s.turn()
 	if s.sorted != nil {
 		i, _ := slices.BinarySearchFunc(s.sorted, f, compareFacts)
 		s.sorted = slices.Insert(s.sorted, i, f)
@@ -93,8 +115,9 @@ func (s *subscription) remove(key string) {
 		return
 	}
 	delete(s.held, key)
+	s.turn()
 	if s.sorted != nil {
-		i, _ := slices.BinarySearchFunc(s.sorted, old.fact, compareFacts)
+		i, _ := slices.BinarySearchFunc(s.sorted, old, compareFacts)
 		s.sorted = slices.Delete(s.sorted, i, i+1)
 	}
 }
@@ -104,9 +127,7 @@ func (s *subscription) remove(key string) {
 func (s *subscription) inOrder() []*fact {
 	if s.sorted == nil {
 		s.sorted = make([]*fact, 0, len(s.held))
-		for h := range maps.Values(s.held) {
-			s.sorted = append(s.sorted, h.fact)
-		}
+		s.sorted = slices.AppendSeq(s.sorted, maps.Values(s.held))
 		slices.SortFunc(s.sorted, compareFacts)
 	}
 	return s.sorted
