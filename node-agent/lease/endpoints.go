@@ -21,8 +21,11 @@ const maxBatch = 100
 // wish is an endpoint with its record in the store, or why it has none.
 type wish struct {
 	cluster.Endpoint
-	value []byte
-	err   error
+	value  []byte
+	err    error
+	sealed []byte        // the value, signed for that lease
+	lease  store.LeaseID // 0 = not signed yet
+	stood  bool          // sealed was in the store
 }
 
 // wishesLocked returns the wishes for endpoints, by key. What was wanted before is
@@ -52,6 +55,7 @@ type change struct {
 	key   string
 	value []byte // nil = delete
 	rev   int64
+	again bool // it was there before
 }
 
 // endpointNetworksLocked returns the networks on which endpoints of ours are, or
@@ -111,8 +115,14 @@ func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, delet
 	var errs []error
 	created := k.creationsLocked(network)
 	for key, w := range k.wanted {
+		if w.Network != network {
+			continue
+		}
 		rec, exists := k.known.records[key]
-		if w.Network != network || exists && rec.Lease == k.owner.id && bytes.Equal(rec.Value, w.value) {
+		w = k.signedLocked(key, w)
+		if exists && rec.Lease == k.owner.id && bytes.Equal(rec.Value, w.sealed) {
+			w.stood = true
+			k.wanted[key] = w
 			continue
 		}
 		created := created.of(w.Endpoint)
@@ -123,12 +133,12 @@ func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, delet
 			errs = append(errs, w.err)
 			continue
 		}
-		puts[created] = append(puts[created], change{key, w.value, rec.ModRev})
+		puts[created] = append(puts[created], change{key, w.sealed, rec.ModRev, w.stood})
 	}
 	prefix := []string{store.HostEndpointsPrefix(network, k.self.ID)}
 	for key := range k.known.records {
 		if _, ok := k.wanted[key]; !ok && covered(key, prefix) {
-			deletes = append(deletes, change{key, nil, k.known.revision(key)})
+			deletes = append(deletes, change{key, nil, k.known.revision(key), false})
 		}
 	}
 	for _, changes := range puts {
@@ -136,6 +146,17 @@ func (k *Keeper) endpointChanges(network string) (puts map[int64][]change, delet
 	}
 	slices.SortFunc(deletes, byKey)
 	return puts, deletes, errors.Join(errs...)
+}
+
+// signedLocked returns the wish with its record as it is to be under the lease that
+// we have now.
+func (k *Keeper) signedLocked(key string, w wish) wish {
+	if w.err == nil && (w.lease != k.owner.id || w.lease == 0) {
+		w.lease, w.stood = k.owner.id, false
+		w.sealed, w.err = k.seal(key, w.lease, w.value)
+		k.wanted[key] = w
+	}
+	return w
 }
 
 func byKey(a, b change) int { return cmp.Compare(a.key, b.key) }
@@ -201,6 +222,11 @@ func (k *Keeper) putEndpoints(ctx context.Context, network string, created int64
 		}
 		if err != nil {
 			return err
+		}
+		for _, c := range batch {
+			if c.again {
+				k.meddledWith(c.key)
+			}
 		}
 	}
 	return nil

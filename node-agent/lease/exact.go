@@ -115,7 +115,7 @@ func (k *Keeper) listFor(ctx context.Context, n cluster.Network, prefix netip.Pr
 	if err != nil {
 		return listing{}, fmt.Errorf("read who has %s of network %s: %w", prefix, n.Name, err)
 	}
-	return newListing(n.Name, page)
+	return k.newListing(ctx, n.Name, page)
 }
 
 // heldBy describes the lease in the way for people. What cannot be found out

@@ -51,9 +51,14 @@ func (k *Keeper) repairHost(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // reported as a problem; trying again would not help
 	}
+	if value, err = k.seal(key, lease, value); err != nil {
+		return err
+	}
 	if exists && rec.Lease == lease && bytes.Equal(rec.Value, value) {
+		k.hostWas = value
 		return nil
 	}
+	meddled := bytes.Equal(k.hostWas, value)
 	have, err := store.DecodeHost(rec)
 	moved := err != nil || !slices.Equal(have.Underlay, self.Underlay)
 	if moved {
@@ -64,6 +69,9 @@ func (k *Keeper) repairHost(ctx context.Context) error {
 	rev, err := k.write(ctx, []store.Cond{store.Unchanged(key, rec.ModRev)}, []store.Write{store.Put(key, value, lease)})
 	if err != nil {
 		return fmt.Errorf("publish host: %w", k.leased(err))
+	}
+	if k.hostWas = value; meddled {
+		k.meddledWith(key)
 	}
 	if moved {
 		_, err = k.findRival(ctx, self, rev)
@@ -96,7 +104,11 @@ func (k *Keeper) findRival(ctx context.Context, self cluster.Host, before int64)
 	if err != nil {
 		return false, fmt.Errorf("look for our underlay address: %w", err)
 	}
-	for _, rec := range page.Records {
+	records, err := k.honest(ctx, page.Records)
+	if err != nil {
+		return false, fmt.Errorf("look for our underlay address: %w", err)
+	}
+	for _, rec := range records {
 		h, err := store.DecodeHost(rec)
 		if err != nil || h.ID == self.ID || before > 0 && rec.ModRev > before {
 			continue
@@ -127,6 +139,7 @@ func (k *Keeper) withdraw(ctx context.Context, rec store.Record, exists bool) er
 	if err != nil {
 		return fmt.Errorf("withdraw host: %w", err)
 	}
+	k.hostWas = nil
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,7 +60,12 @@ type Config struct {
 	SessionTTL, OwnershipTTL time.Duration
 	// Elapsed is a clock that never goes back and counts suspend: see [Boottime].
 	Elapsed func() time.Duration
-	Log     *slog.Logger
+	// Seal, if set, signs what this host writes at a key under a lease; the same
+	// always gets the same signature. Doubts then says which records of others are
+	// not their hosts' own: see store.Mirror.
+	Seal   func(key string, lease store.LeaseID, value []byte) ([]byte, error)
+	Doubts func(ctx context.Context, records []store.Record) (map[string]error, error)
+	Log    *slog.Logger
 	// Changed is called when what Held or Status return has changed. It is only
 	// a wake, and must not block.
 	Changed func()
@@ -88,6 +94,8 @@ type Keeper struct {
 	networks map[string]bool  // on which endpoints of ours may be in the store
 	orphans  map[string]int64 // by key: endpoints whose network, as of that CreateRevision, is gone
 	invalid  []cluster.Problem
+	hostWas  []byte // the record of this host as it last was in the store by our doing; of the holder of turn
+	meddled  meddling
 	applied  int64
 	reported []cluster.Problem
 	link     connection

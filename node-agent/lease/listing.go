@@ -3,7 +3,9 @@ package lease
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/store"
@@ -16,6 +18,10 @@ type listing struct {
 	taken   []netip.Prefix // of all keys, those with a damaged value too
 	// exact are the leases by prefix; a damaged one has no host.
 	exact map[netip.Prefix]cluster.Lease
+	// void are the prefixes at which a record is that is no host's own: not taken,
+	// but better left alone. In exact they have a revision alone.
+	void []netip.Prefix
+	read int64 // the revision of the store at which all this was so
 	// engaged are addresses of others in the network, whose subnets are not to
 	// be chosen.
 	engaged []netip.Prefix
@@ -32,8 +38,12 @@ func (k *Keeper) engaged(ctx context.Context, n cluster.Network, pool cluster.Po
 	if err != nil {
 		return nil, fmt.Errorf("read which hosts are on the segment of network %s: %w", n.Name, err)
 	}
+	records, err := k.honest(ctx, page.Records)
+	if err != nil {
+		return nil, err
+	}
 	out := []netip.Prefix{netip.PrefixFrom(pool.Gateway, pool.Gateway.BitLen())}
-	for _, rec := range page.Records {
+	for _, rec := range records {
 		h, err := store.DecodeHost(rec)
 		if err != nil {
 			continue // not worth an attachment
@@ -53,11 +63,15 @@ func (k *Keeper) list(ctx context.Context, name string) (listing, error) {
 	if err != nil {
 		return listing{}, fmt.Errorf("read subnets of network %s: %w", name, err)
 	}
-	return newListing(name, page)
+	return k.newListing(ctx, name, page)
 }
 
-func newListing(name string, page store.Page) (listing, error) {
-	l := listing{exact: make(map[netip.Prefix]cluster.Lease, len(page.Records))}
+func (k *Keeper) newListing(ctx context.Context, name string, page store.Page) (listing, error) {
+	l := listing{exact: make(map[netip.Prefix]cluster.Lease, len(page.Records)), read: page.Revision}
+	doubts, err := k.doubts(ctx, page.Records)
+	if err != nil {
+		return listing{}, err
+	}
 	for _, rec := range page.Records {
 		if rec.Key == store.NetworkKey(name) {
 			var err error
@@ -69,8 +83,13 @@ func newListing(name string, page store.Page) (listing, error) {
 		if err != nil || network != name {
 			continue
 		}
-		l.taken = append(l.taken, prefix)
 		lease, err := store.DecodeLease(rec)
+		if doubts[rec.Key] != nil || err != nil && k.cfg.Seal != nil {
+			l.void = append(l.void, prefix)
+			l.exact[prefix] = cluster.Lease{Revision: rec.ModRev}
+			continue
+		}
+		l.taken = append(l.taken, prefix)
 		if err == nil {
 			l.leases = append(l.leases, lease)
 		} else {
@@ -98,7 +117,7 @@ func (l listing) holder(prefix netip.Prefix, self cluster.HostID) (cluster.Lease
 	if l.network.IsStatic(prefix) { // there may be thousands: without going through all
 		pool, _ := l.network.Pool(prefix)
 		for _, p := range []netip.Prefix{prefix, netip.PrefixFrom(prefix.Addr(), pool.HostPrefix).Masked()} {
-			if other, ok := l.exact[p]; ok && other.Host != self {
+			if other, ok := l.exact[p]; ok && other.Host != self && other.Network != "" {
 				return other, true
 			}
 		}
@@ -110,6 +129,17 @@ func (l listing) holder(prefix netip.Prefix, self cluster.HostID) (cluster.Lease
 		}
 	}
 	return cluster.Lease{}, false
+}
+
+// without returns the listing without what another host has at exactly that prefix,
+// if so: that was judged by itself.
+func (l listing) without(prefix netip.Prefix, so bool) listing {
+	if so {
+		l.taken = slices.DeleteFunc(slices.Clone(l.taken), func(p netip.Prefix) bool { return p == prefix })
+		l.exact = maps.Clone(l.exact)
+		delete(l.exact, prefix)
+	}
+	return l
 }
 
 // revision returns the revision of the record at a prefix; 0 if there is none.

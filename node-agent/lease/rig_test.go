@@ -2,6 +2,7 @@ package lease_test
 
 import (
 	"context"
+	"crypto"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/store/mem"
 	"github.com/ovlnet/ovl/node-agent/lease"
@@ -36,6 +38,8 @@ type rig struct {
 	store *mem.Store
 	ttl   time.Duration // of ownership
 	hosts []*host
+	ca    *identity.Authority // hosts sign; nil: they do not
+	judge *store.Mirror       // of what they sign
 }
 
 func newRig(t fataler, dir string) *rig {
@@ -54,6 +58,7 @@ type host struct {
 	runs     int
 	keeper   *lease.Keeper
 	instance string
+	key      crypto.Signer
 	kill     func() // without leaving
 	stop     func()
 }
@@ -65,6 +70,9 @@ func (r *rig) addHost() *host {
 		ID: cluster.HostID(fmt.Sprintf("%032x", n)), Name: fmt.Sprintf("h%d", n), VXLANPort: 4789, Version: "test",
 		Underlay: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, byte(2 + n/250), byte(1 + n%250)})},
 	}}
+	if r.ca != nil {
+		h.enroll()
+	}
 	h.db = r.openDB(fmt.Sprintf("h%d.db", n))
 	r.hosts = append(r.hosts, h)
 	return h
@@ -101,11 +109,15 @@ func (h *host) startWith(kv store.KV) *host {
 	h.instance = fmt.Sprintf("i%s-%d", h.self.Name, h.runs)
 	booted, skew := h.booted, &h.skew
 	dead := new(bool)
-	k, err := lease.Open(lease.Config{
+	cfg := lease.Config{
 		KV: deadable{kv, dead}, DB: h.db, Self: h.self, BootID: fmt.Sprintf("boot-%s-%d", h.self.Name, h.boot), Instance: h.instance,
 		SessionTTL: 15 * time.Second, OwnershipTTL: h.r.ttl,
 		Elapsed: func() time.Duration { return time.Since(booted) + time.Duration(skew.Load()) },
-	})
+	}
+	if h.r.ca != nil {
+		cfg.Seal, cfg.Doubts = h.seal, h.r.judge.Doubts
+	}
+	k, err := lease.Open(cfg)
 	if err != nil {
 		h.r.t.Fatalf("open: %v", err)
 	}

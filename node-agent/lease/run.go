@@ -108,6 +108,7 @@ func (k *Keeper) pass(ctx context.Context, w *watches) (next time.Duration, err 
 	if !k.incumbent() {
 		steps = []func(context.Context) error{k.publish}
 	}
+	k.forgive()
 	var errs []error
 	for _, step := range steps {
 		err := step(ctx)

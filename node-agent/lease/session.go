@@ -157,6 +157,11 @@ func (k *Keeper) setPlace(incumbent bool, o *other) {
 	// ends, everything is confirmed anew.
 	k.place.rival = nil
 	k.owner.renewed = false
+	k.hostWas = nil
+	for key, w := range k.wanted {
+		w.stood = false
+		k.wanted[key] = w
+	}
 	for key, r := range k.rows {
 		r.confirmed = false
 		k.rows[key] = r

@@ -111,6 +111,9 @@ func (k *Keeper) problemsLocked() []cluster.Problem {
 		}
 	}
 	ps = append(ps, k.invalid...)
+	if k.meddled.times > 0 {
+		ps = append(ps, k.meddlingProblemLocked())
+	}
 	if len(k.orphans) > 0 {
 		ps = append(ps, k.orphanProblemsLocked()...)
 	}

@@ -23,7 +23,7 @@ const (
 )
 
 // judge returns the verdict on a record, and whose it is if it is foreign.
-func judge(rec store.Record, exists bool, self cluster.HostID, lease store.LeaseID) (verdict, cluster.HostID) {
+func (k *Keeper) judge(rec store.Record, exists bool, lease store.LeaseID) (verdict, cluster.HostID) {
 	if !exists {
 		return free, ""
 	}
@@ -33,9 +33,9 @@ func judge(rec store.Record, exists bool, self cluster.HostID, lease store.Lease
 		return stale, "" // ours, damaged by hand: nobody else writes under our lease
 	case err != nil:
 		return foreign, ""
-	case l.Host != self:
+	case l.Host != k.cfg.Self.ID:
 		return foreign, l.Host
-	case rec.Lease != lease:
+	case rec.Lease != lease || !k.sealed(rec):
 		return stale, ""
 	}
 	return ours, ""
@@ -65,9 +65,15 @@ func (k *Keeper) repairSubnet(ctx context.Context, key string, networks map[stri
 	rests := r.Phase == phaseHeld && r.confirmed && exists && rec.ModRev == r.revision && rec.Lease == k.owner.id
 	v, whose := ours, cluster.HostID("")
 	if !rests { // nearly all do, and there may be a thousand to decode
-		v, whose = judge(rec, exists, k.self.ID, k.owner.id)
+		v, whose = k.judge(rec, exists, k.owner.id)
 	}
 	k.mu.Unlock()
+	if v == foreign {
+		var err error
+		if v, err = k.reconsider(ctx, rec, r); err != nil {
+			return err
+		}
+	}
 	switch {
 	case rests:
 		return nil
@@ -104,6 +110,7 @@ func (k *Keeper) reclaim(ctx context.Context, key string, r row, rec store.Recor
 	if r.blocked && !k.loop.relisted {
 		return nil // nothing that is watched can change the verdict
 	}
+	meddled := r.confirmed
 	r.confirmed = false
 	k.setRow(key, r)
 	l, ok := networks[r.Network]
@@ -119,7 +126,7 @@ func (k *Keeper) reclaim(ctx context.Context, key string, r row, rec store.Recor
 		k.setRow(key, r)
 		return nil
 	}
-	if why := l.against(r.Prefix, k.cfg.Self.ID); why != "" {
+	if why := l.without(r.Prefix, k.cfg.Seal != nil).against(r.Prefix, k.cfg.Self.ID); why != "" {
 		r.lost, r.blocked = why, true
 		k.setRow(key, r)
 		return nil
@@ -127,6 +134,9 @@ func (k *Keeper) reclaim(ctx context.Context, key string, r row, rec store.Recor
 	rev, err := k.claim(ctx, l, key, rec.ModRev, r.Prefix)
 	if err != nil {
 		return fmt.Errorf("confirm subnet %s of network %s: %w", r.Prefix, r.Network, err)
+	}
+	if meddled {
+		k.meddledWith(key)
 	}
 	r.confirmed, r.revision, r.lost, r.blocked = true, rev, "", false
 	k.setRow(key, r)
@@ -138,15 +148,18 @@ func (k *Keeper) reclaim(ctx context.Context, key string, r row, rec store.Recor
 // revision is compared, not only its creation: when a pool is cut anew, no two
 // hosts can take overlapping pieces of the old and of the new size.
 func (k *Keeper) claim(ctx context.Context, l listing, key string, rev int64, prefix netip.Prefix) (int64, error) {
-	value, err := store.EncodeLease(cluster.Lease{Network: l.network.Name, Prefix: prefix, Host: k.cfg.Self.ID})
-	if err != nil {
-		return 0, err
-	}
 	k.mu.Lock()
 	lease := k.owner.id
 	k.mu.Unlock()
 	if lease == 0 {
 		return 0, errNoLease
+	}
+	value, err := store.EncodeClaim(cluster.Lease{Network: l.network.Name, Prefix: prefix, Host: k.cfg.Self.ID}, l.read)
+	if err == nil {
+		value, err = k.seal(key, lease, value)
+	}
+	if err != nil {
+		return 0, err
 	}
 	conds := []store.Cond{store.Unchanged(store.NetworkKey(l.network.Name), l.network.Revision), store.Unchanged(key, rev)}
 	rev, err = k.write(ctx, conds, []store.Write{store.Put(key, value, lease)})

@@ -95,8 +95,12 @@ func (k *Keeper) choose(l listing, pool cluster.Pool) (netip.Prefix, int64, erro
 			taken = append(taken, r.Prefix)
 		}
 	}
-	prefix, err := ipam.Subnet(pool.Leased(), k.self.ID, taken, l.network.StaticRange(pool))
-	return prefix, 0, err
+	// What nobody holds but somebody has written something at is taken last.
+	prefix, err := ipam.Subnet(pool.Leased(), k.self.ID, slices.Concat(taken, l.void), l.network.StaticRange(pool))
+	if errors.Is(err, ipam.ErrExhausted) && len(l.void) > 0 {
+		prefix, err = ipam.Subnet(pool.Leased(), k.self.ID, taken, l.network.StaticRange(pool))
+	}
+	return prefix, l.revision(prefix), err
 }
 
 // takeThis takes a prefix. The intent goes to the disk before the store is
@@ -181,7 +185,7 @@ func (k *Keeper) release(ctx context.Context, key string) error {
 			return err
 		}
 		k.mu.Lock()
-		v, _ := judge(rec, exists, k.self.ID, k.owner.id)
+		v, _ := k.judge(rec, exists, k.owner.id)
 		k.mu.Unlock()
 		if err := k.giveBack(ctx, key, rec, v); !errors.Is(err, store.ErrConflict) {
 			return err

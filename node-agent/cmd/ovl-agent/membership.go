@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,24 @@ func (in membership) noting(kv store.KV) store.KV {
 		return kv
 	}
 	return in.member.Noting(kv)
+}
+
+// roots returns those whom the cluster trusts; nil where nobody signs anything.
+func (in membership) roots() func() []*x509.Certificate {
+	if in.member == nil {
+		return nil
+	}
+	return in.member.Credential.Roots
+}
+
+// seal returns what signs the records of this host; nil where nobody does.
+func (in membership) seal() func(string, store.LeaseID, []byte) ([]byte, error) {
+	if in.member == nil {
+		return nil
+	}
+	return func(key string, lease store.LeaseID, value []byte) ([]byte, error) {
+		return identity.Seal(in.member.Credential.Pair().Key, identity.Place{Key: key, Lease: int64(lease)}, value)
+	}
 }
 
 // problems returns what is wrong with the membership.

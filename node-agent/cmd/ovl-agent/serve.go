@@ -158,11 +158,12 @@ func (d *program) rooms() (*running, error) {
 	}
 
 	r.renamed = make(chan struct{}, 1)
-	r.mirror = store.NewMirror(store.MirrorConfig{KV: d.kv, Log: d.log, Changed: wake, EndpointsChanged: r.rename})
+	r.mirror = store.NewMirror(store.MirrorConfig{KV: d.kv, Log: d.log, Roots: d.in.roots(), Changed: wake, EndpointsChanged: r.rename})
 	var err error
 	r.keeper, err = lease.Open(lease.Config{
 		KV: d.kv, DB: d.db, Self: d.self, BootID: bootID(), Instance: instance(),
 		SessionTTL: d.o.sessionTTL, OwnershipTTL: d.o.ownershipTTL, Elapsed: lease.Boottime(), Log: d.log,
+		Seal: d.in.seal(), Doubts: r.mirror.Doubts,
 		Changed: func() {
 			wake()
 			r.Reconsider()
