@@ -112,6 +112,10 @@ func (f *facts) recordProblems() []cluster.Problem {
 				What: fmt.Sprintf("%d more records cannot be read", len(f.bad)-len(ps)),
 			})
 		}
+		if b.host != "" {
+			ps = append(ps, store.DoubtProblem(b.key, b.host, b.err))
+			continue
+		}
 		ps = append(ps, cluster.Problem{
 			Severity: cluster.SeverityError, Subject: "store",
 			What: fmt.Sprintf("a record cannot be read: %v", b.err), Hint: "it was written by another version or by hand: upgrade, or delete it",

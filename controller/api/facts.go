@@ -28,11 +28,14 @@ type facts struct {
 // badRecord is one that cannot be read. It is left out of lists, so that one
 // broken writer does not hide everybody else, and shown in the status.
 type badRecord struct {
-	key string
-	err error
+	key  string
+	err  error
+	host cluster.HostID // that it says it is of, if it is not believed
 }
 
-func newFacts(p store.Page) facts {
+// newFacts returns what the records of a page say, but for those that are not their
+// hosts' own.
+func newFacts(p store.Page, doubts map[string]error) facts {
 	f := facts{
 		revision: p.Revision,
 		vnis:     map[cluster.VNI]string{},
@@ -41,6 +44,10 @@ func newFacts(p store.Page) facts {
 	}
 	draining := map[cluster.HostID]bool{}
 	for _, r := range p.Records {
+		if err := doubts[r.Key]; err != nil {
+			f.bad = append(f.bad, badRecord{key: r.Key, err: err, host: store.Claimant(r)})
+			continue
+		}
 		if err := f.add(r, draining); err != nil {
 			f.bad = append(f.bad, badRecord{key: r.Key, err: err})
 		}

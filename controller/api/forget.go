@@ -35,7 +35,8 @@ func (s *hosts) DeleteHost(ctx context.Context, req *ovlv1.DeleteHostRequest) (*
 // tryForget removes what the host holds, and last the host itself: a call that
 // was cut short in between leaves a host that can be deleted again.
 func (s *hosts) tryForget(ctx context.Context, doing string, req *ovlv1.DeleteHostRequest) error {
-	f, err := s.read(ctx, hostRecords()...)
+	// What it left behind is its own whether or not it still is a member.
+	f, err := s.readAll(ctx, hostRecords()...)
 	if err != nil {
 		return err
 	}

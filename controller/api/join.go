@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -81,7 +82,7 @@ func (s *joins) Join(ctx context.Context, req *ovlv1.JoinRequest) (*ovlv1.Member
 		return nil, err
 	}
 	s.log.Info("a member joined", "who", who.String(), "name", a.name, "token", a.token)
-	return s.membership(who, a.public)
+	return s.membership(ctx, doing, who, a.public)
 }
 
 func newApplicant(req *ovlv1.JoinRequest) (applicant, []admit.Violation) {
@@ -255,6 +256,26 @@ func nameOf(p store.Page, key string, id cluster.HostID) (rev int64, mine bool, 
 	return r.ModRev, holder == id, err
 }
 
+// publish puts a host's certificate where all read it, if the host still is a member
+// with that key.
+func (s *joins) publish(ctx context.Context, doing string, id cluster.HostID, who identity.Who, c *x509.Certificate) error {
+	key := roll.MemberKey(who)
+	page, err := s.fetch(ctx, key)
+	if err != nil {
+		return err
+	}
+	r, ok := roll.Exact(page, key)
+	if m, err := roll.DecodeMember(r); !ok || err != nil || m.Key != identity.PrintOf(c) {
+		return status.Errorf(codes.Unauthenticated, "%s: %s was removed meanwhile: to join again it needs a token", doing, who)
+	}
+	value, err := store.EncodeCertificate(id, c)
+	if err != nil {
+		return err
+	}
+	_, err = s.commit(ctx, []store.Cond{store.Unchanged(key, r.ModRev)}, []store.Write{store.Put(store.CertificateKey(id), value, 0)})
+	return err
+}
+
 func removal(who identity.Who, name string) string {
 	if who.Role == identity.Host {
 		return "ovlctl host rm " + name
@@ -280,14 +301,21 @@ func (s *joins) Renew(ctx context.Context, req *ovlv1.RenewRequest) (*ovlv1.Memb
 	if _, _, err := s.authorities(ctx, "renew"); err != nil {
 		return nil, err
 	}
-	return s.membership(who, public)
+	return s.membership(ctx, "renew", who, public)
 }
 
-// membership issues the certificate.
-func (s *joins) membership(who identity.Who, public crypto.PublicKey) (*ovlv1.Membership, error) {
+// membership issues the certificate; a host's is published for those who read what
+// the host signs.
+func (s *joins) membership(ctx context.Context, doing string, who identity.Who, public crypto.PublicKey) (*ovlv1.Membership, error) {
 	chain, err := s.identity.Keys.Issue(who, public, identity.Names{}, s.identity.Now(), s.identity.Life)
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "%v", err)
+	}
+	if id, ok := who.HostID(); ok {
+		_, err := retry(ctx, doing, func() (struct{}, error) { return struct{}{}, s.publish(ctx, doing, id, who, chain[0]) })
+		if err != nil {
+			return nil, err
+		}
 	}
 	return &ovlv1.Membership{
 		Chain: identity.DER(chain), Roots: identity.DER(s.identity.Keys.Roots()), EtcdEndpoints: s.identity.EtcdEndpoints,

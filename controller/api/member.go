@@ -108,6 +108,9 @@ func (s *Server) expel(ctx context.Context, who identity.Who) (found bool, err e
 		return false, nil
 	}
 	writes := []store.Write{store.Delete(key)}
+	if id, ok := who.HostID(); ok {
+		writes = append(writes, store.Delete(store.CertificateKey(id)))
+	}
 	m, unread := roll.DecodeMember(r)
 	if unread == nil && who.Role == identity.Host {
 		writes = append(writes, store.Delete(roll.NameKey(m.Name)))

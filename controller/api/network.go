@@ -182,7 +182,7 @@ func (f *facts) unused(doing, network string) error {
 		users = append(users, fmt.Sprintf("%s on %s", either(e.Name, e.ID), either(host.Name, string(host.ID))))
 	}
 	for _, b := range f.bad {
-		if strings.HasPrefix(b.key, store.EndpointsPrefix(network)) {
+		if b.host == "" && strings.HasPrefix(b.key, store.EndpointsPrefix(network)) {
 			users = append(users, fmt.Sprintf("the unreadable record %q", b.key))
 		}
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ type Config struct {
 	Trail *audit.Trail
 	// HostNetworks lets hosts bring the networks of their container engines in.
 	HostNetworks bool
+	// Doubts says which records are not their hosts' own: see [store.Mirror.Doubts];
+	// nil where hosts do not sign.
+	Doubts func(ctx context.Context, records []store.Record) (map[string]error, error)
 	// Identity makes members; nil where nobody has to be one.
 	Identity *Identity
 	// StoreTimeout bounds one read or transaction, so that a store out of reach
@@ -47,6 +51,7 @@ type Server struct {
 	about    About
 	timeout  time.Duration
 	identity *Identity
+	judge    func(context.Context, []store.Record) (map[string]error, error)
 	trail    *audit.Trail
 	hosts    bool          // may bring networks in
 	joining  chan struct{} // as creating
@@ -66,7 +71,7 @@ func New(c Config) *Server {
 	closing := make(chan struct{})
 	return &Server{
 		kv: c.Store, log: c.Log, defaults: c.Defaults, about: c.About, timeout: c.StoreTimeout,
-		identity: c.Identity, trail: c.Trail, hosts: c.HostNetworks, joining: make(chan struct{}, 1),
+		identity: c.Identity, judge: c.Doubts, trail: c.Trail, hosts: c.HostNetworks, joining: make(chan struct{}, 1),
 		creating: make(chan struct{}, 1),
 		closing:  closing,
 		close:    sync.OnceFunc(func() { close(closing) }),

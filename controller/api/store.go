@@ -26,7 +26,30 @@ func (s *Server) read(ctx context.Context, prefixes ...string) (facts, error) {
 	if err != nil {
 		return facts{}, err
 	}
-	return newFacts(page), nil
+	doubts, err := s.doubts(ctx, page.Records)
+	if err != nil {
+		return facts{}, err
+	}
+	return newFacts(page, doubts), nil
+}
+
+// readAll is read, and believes every record: what is to be deleted need not be true.
+func (s *Server) readAll(ctx context.Context, prefixes ...string) (facts, error) {
+	page, err := s.fetch(ctx, prefixes...)
+	if err != nil {
+		return facts{}, err
+	}
+	return newFacts(page, nil), nil
+}
+
+// doubts returns, by key, which records are not their hosts' own.
+func (s *Server) doubts(ctx context.Context, records []store.Record) (map[string]error, error) {
+	if s.judge == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.judge(ctx, records)
 }
 
 func (s *Server) fetch(ctx context.Context, prefixes ...string) (store.Page, error) {

@@ -42,7 +42,11 @@ func follow[O, E any](s *Server, doing string, req *ovlv1.WatchRequest, stream g
 	if err != nil {
 		return failed(ctx, doing, err)
 	}
-	f := newFacts(page)
+	doubts, err := s.doubts(ctx, page.Records)
+	if err != nil {
+		return failed(ctx, doing, err)
+	}
+	f := newFacts(page, doubts)
 	host, err := w.resolve(doing, f)
 	if err != nil {
 		return err
@@ -60,7 +64,7 @@ func follow[O, E any](s *Server, doing string, req *ovlv1.WatchRequest, stream g
 		if err := stream.SendHeader(nil); err != nil {
 			return err
 		}
-	} else if err := t.snapshot(page); err != nil {
+	} else if err := t.snapshot(page, doubts); err != nil {
 		return err
 	}
 	return t.changes(ctx, s, doing, from, page.Revision)
@@ -79,10 +83,13 @@ type translation[O, E any] struct {
 
 // snapshot sends what there is. Its events carry no revision: to resume in the
 // middle of a snapshot would lose the rest of it.
-func (t *translation[O, E]) snapshot(p store.Page) error {
+func (t *translation[O, E]) snapshot(p store.Page, doubts map[string]error) error {
 	for _, r := range p.Records {
 		if len(r.Key) < len(t.prefix) || r.Key[:len(t.prefix)] != t.prefix {
 			continue // of what it is joined with
+		}
+		if doubts[r.Key] != nil {
+			continue // shown by the controller's status
 		}
 		if err := t.changed(ovlv1.EventType_SNAPSHOT, 0, r); err != nil {
 			return err
@@ -130,7 +137,14 @@ func (t *translation[O, E]) batch(ctx context.Context, s *Server, b store.Batch)
 			return err
 		}
 	}
+	doubts, err := s.doubts(ctx, records(b))
+	if err != nil {
+		return err
+	}
 	for i, e := range b.Events {
+		if !e.Deleted && doubts[e.Record.Key] != nil {
+			continue // what the client knows of that key stays
+		}
 		// Whoever resumes from an event must not lose the rest of its revision.
 		rev := e.Record.ModRev
 		if i+1 < len(b.Events) && b.Events[i+1].Record.ModRev == rev {
@@ -152,7 +166,7 @@ func (t *translation[O, E]) batch(ctx context.Context, s *Server, b store.Batch)
 // refresh reads the names again if one of them changed since, or if the batch
 // mentions a host or network that they do not hold.
 func (t *translation[O, E]) refresh(ctx context.Context, s *Server, b store.Batch) error {
-	f := newFacts(store.Page{Records: records(b)})
+	f := newFacts(store.Page{Records: records(b)}, nil)
 	for _, l := range f.leases {
 		t.stale = t.stale || t.names.hosts[l.Host].ID == "" || t.names.vnis[l.Network] == 0
 	}

@@ -35,7 +35,7 @@ var errRights = errors.New("a host may read the cluster's facts, and write its o
 // readable are what hosts may read: not tokens, members, or who was first.
 var readable = []string{
 	store.NetworksPrefix, store.VNIsPrefix, store.HostsPrefix, store.DrainsPrefix, store.SessionsPrefix, store.ClonesPrefix,
-	store.SubnetsPrefix(""), store.EndpointsPrefix(""), store.CAKey,
+	store.SubnetsPrefix(""), store.EndpointsPrefix(""), store.CertificatesPrefix, store.CAKey,
 }
 
 // check reports whether the host may make this request. A stream is checked

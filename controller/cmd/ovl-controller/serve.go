@@ -55,7 +55,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 			Version: build.Version, Commit: build.Commit, Started: started,
 			EtcdEndpoints: facts.endpoints, EtcdEmbedded: facts.embedded(),
 		},
-		Identity: who.joining(o, facts), Trail: trail.Trail,
+		Identity: who.joining(o, facts), Doubts: who.doubts(), Trail: trail.Trail,
 	})
 	who.announce(log, build, listener.Addr(), facts)
 	trail.Started(build.Version)

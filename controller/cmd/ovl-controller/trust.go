@@ -35,6 +35,8 @@ type trust struct {
 	roll     *roll.Roll         // set by follow, before anybody can call
 	rotation *rotation.Rotation // as roll
 	welcome  welcome
+	// judge knows the certificates of the hosts, and so what is signed by them.
+	judge *store.Mirror
 }
 
 func openTrust(o options) (*trust, error) {
@@ -61,6 +63,8 @@ func (c *trust) follow(kv store.KV, log *slog.Logger) {
 	if c.keys == nil {
 		return
 	}
+	c.judge = store.NewMirror(store.MirrorConfig{KV: kv, Log: log, Roots: c.keys.Credential.Roots})
+	c.judge.SetPrefixes()
 	c.rotation = rotation.New(rotation.Config{
 		Store: kv, Keys: c.keys, Roll: c.roll, Controller: c.name, Life: c.life, Log: log, Born: c.welcome.born, Adopted: c.welcome.adopted,
 	})
@@ -82,6 +86,15 @@ func (c *trust) verify(chain []*x509.Certificate, want ...identity.Role) (identi
 		}
 	}
 	return who, err
+}
+
+// doubts says which records are not their hosts' own; nil in plain text, where nobody
+// signs.
+func (c *trust) doubts() func(context.Context, []store.Record) (map[string]error, error) {
+	if c.judge == nil {
+		return nil
+	}
+	return c.judge.Doubts
 }
 
 // etcdServer returns the settings of the etcd within, nil for plain text.
@@ -158,6 +171,10 @@ func (c *trust) run(ctx context.Context, kv store.KV, log *slog.Logger) error {
 	group.Go(func() error { c.roll.Run(ctx); return nil })
 	group.Go(func() error { return c.rotation.Run(ctx) })
 	group.Go(func() error { c.welcome.run(ctx, kv, log); return nil })
+	group.Go(func() error {
+		_ = c.judge.Run(ctx) // ctx's error
+		return nil
+	})
 	return group.Wait()
 }
 
