@@ -97,7 +97,7 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 		},
 	)
 	p.shape(dataplane.QdiscKey{Link: host}, itf.Bandwidth.Ingress, n.mtu)
-	p.shape(dataplane.QdiscKey{NS: dataplane.NS(att.NetNS), Link: itf.Name}, itf.Bandwidth.Egress, n.mtu)
+	p.shape(dataplane.QdiscKey{NS: dataplane.NSOf(att), Link: itf.Name}, itf.Bandwidth.Egress, n.mtu)
 }
 
 // frameHead is what a frame has before its packet, in bytes: MAC addresses, type and

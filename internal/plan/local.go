@@ -120,6 +120,10 @@ func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 			if k.NS == dataplane.Host {
 				return links[k.Name]
 			}
+		case dataplane.QdiscKey:
+			if k.NS == dataplane.Host {
+				return links[k.Link]
+			}
 		case dataplane.ElementKey:
 			return k.Link != "" && links[k.Link]
 		case dataplane.ChainKey:
@@ -128,5 +132,35 @@ func Concerns(a cluster.Attachment) func(dataplane.Row) bool {
 			return chains[k.To] && k.FirewallOf == "nat"
 		}
 		return a.NetNS != "" && r.Key().Namespace() == dataplane.NSOf(a)
+	}
+}
+
+// Upholds returns a predicate that is true of the rows without which an attachment
+// has less than it was given: its own, the bridge that it is on with the gateway, and
+// what filters. Those of peers are not among them: hosts come and go.
+func Upholds(a cluster.Attachment, networks func(name string) (cluster.Network, bool)) func(dataplane.Row) bool {
+	own := Concerns(a)
+	shared := map[string]bool{}
+	for _, i := range a.Interfaces {
+		if n, ok := networks(i.Network); ok {
+			shared[BridgeName(n.VNI, i.Segment)], shared[VXLANName(n.VNI)], shared[ShimName(n.VNI)] = true, true, true
+		}
+	}
+	return func(r dataplane.Row) bool {
+		switch r := r.(type) {
+		case dataplane.Link:
+			return own(r) || r.NS == dataplane.Host && shared[r.Name]
+		case dataplane.Addr:
+			return own(r) || r.NS == dataplane.Host && shared[r.Link]
+		case dataplane.Route:
+			return own(r) || r.NS == dataplane.Host && shared[r.Link] && !r.Via.IsValid()
+		case dataplane.Chain:
+			return own(r) || r.FirewallOf != "nat"
+		case dataplane.Jump:
+			return own(r) || r.FirewallOf != "nat"
+		case dataplane.Set, dataplane.Guard, dataplane.Sysctl:
+			return true
+		}
+		return own(r)
 	}
 }

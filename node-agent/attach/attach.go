@@ -117,7 +117,10 @@ func (a *Attachments) Attach(ctx context.Context, r Request) (cluster.Attachment
 	}
 	err = a.settle(ctx, r.verb(), att)
 	if err == nil {
-		err = published(r.verb(), att, a.cfg.Loop.Plan())
+		p := a.cfg.Loop.Plan()
+		if err = published(r.verb(), att, p); err == nil {
+			err = carries(r, att, p.State)
+		}
 	}
 	if err != nil {
 		a.rollBack(ctx, att)
@@ -191,21 +194,6 @@ func pick(s *cluster.Snapshot, r Request) (found map[string]cluster.Network, mis
 		found[n.Name] = n
 	}
 	return found, ""
-}
-
-// drivers refuses networks that this version cannot plan.
-func drivers(r Request, networks map[string]cluster.Network) error {
-	for _, w := range r.Interfaces {
-		if n := networks[w.Network]; !plan.Knows(n.Driver) {
-			return refuse(codes.FailedPrecondition, "%s: this agent does not know the driver %q of network %s: upgrade ovl-agent", r.verb(), n.Driver, n.Name)
-		} else if n.Driver == cluster.DriverMacvlan && r.stage != cluster.Placed {
-			return refuse(codes.FailedPrecondition, "%s: network %s is of the driver macvlan, which container engines cannot join through ovl: use the engine's own macvlan driver with an --ip-range of its own", r.verb(), n.Name)
-		}
-		if w.Bandwidth.Ingress != (cluster.Rate{}) && networks[w.Network].Driver == cluster.DriverMacvlan {
-			return refuse(codes.FailedPrecondition, "%s: network %s is on a segment itself: what a container receives there cannot be limited, only what it sends", r.verb(), w.Network)
-		}
-	}
-	return nil
 }
 
 // claim chooses and claims the addresses for a request, taking further subnets

@@ -61,6 +61,9 @@ type Want struct {
 	Aliases []string
 	// Bandwidth limits what the interface carries.
 	Bandwidth cluster.Bandwidth
+	// Masquerade and MTU are what the network must have; nil and 0 = whatever it has.
+	Masquerade *bool
+	MTU        int
 }
 
 // ParseRequest returns the request in m with its defaults filled in, or every
@@ -93,7 +96,10 @@ func ParseRequest(m *ovlv1.AttachRequest) (Request, error) {
 }
 
 func parseWant(bad *violations, at string, m *ovlv1.InterfaceRequest) Want {
-	w := Want{Network: m.GetNetwork(), Name: m.GetName(), Aliases: slices.Clone(m.GetAliases()), Bandwidth: wire.ParseBandwidth(m.GetBandwidth())}
+	w := Want{Network: m.GetNetwork(), Name: m.GetName(), Aliases: slices.Clone(m.GetAliases()), Bandwidth: wire.ParseBandwidth(m.GetBandwidth()), MTU: int(m.GetMtu())}
+	if m != nil && m.Masquerade != nil {
+		w.Masquerade = new(m.GetMasquerade())
+	}
 	w.Addrs = parseAddrs(bad, at, m.GetAddresses())
 	if mac := m.GetMac(); mac != "" {
 		parsed, err := cluster.ParseMAC(strings.ToLower(mac))

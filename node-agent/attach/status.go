@@ -133,18 +133,52 @@ func (s *AgentService) GetPlan(context.Context, *ovlv1.GetPlanRequest) (*ovlv1.G
 }
 
 // GetDiff implements [ovlv1.AgentServiceServer].
-func (s *AgentService) GetDiff(ctx context.Context, _ *ovlv1.GetDiffRequest) (*ovlv1.GetDiffResponse, error) {
+func (s *AgentService) GetDiff(ctx context.Context, m *ovlv1.GetDiffRequest) (*ovlv1.GetDiffResponse, error) {
 	ctx, cancel := s.attachments.bound(ctx)
 	defer cancel()
+	of, err := s.differences(m.GetAttachment())
+	if err != nil {
+		return nil, err
+	}
 	ops, problems, err := s.attachments.cfg.Loop.Diff(ctx)
 	if err != nil {
 		return nil, because("diff", err, codes.Unavailable)
 	}
 	out := &ovlv1.GetDiffResponse{Problems: wire.Problems(problems)}
 	for _, op := range ops {
+		if !of(op) {
+			continue
+		}
 		out.Ops = append(out.Ops, &ovlv1.Op{Verb: op.Verb.String(), Row: rowMessage(op.Row), Why: op.Why})
 	}
 	return out, nil
+}
+
+// differences returns which operations are asked for: all, or those that an attachment
+// is owed because what was in place for it no longer is.
+func (s *AgentService) differences(attachment string) (func(dataplane.Op) bool, error) {
+	if attachment == "" {
+		return func(dataplane.Op) bool { return true }, nil
+	}
+	a := s.attachments
+	att, err := a.one("diff", attachment)
+	if err != nil {
+		return nil, err
+	}
+	if att == nil {
+		return nil, refuse(codes.NotFound, "diff %s: there is no such container on this host: see `ovlctl ps`", quote(attachment))
+	}
+	upholds, wanted := plan.Upholds(*att, a.cfg.Loop.Snapshot().Network), a.cfg.Loop.Plan().State
+	return func(op dataplane.Op) bool {
+		if !upholds(op.Row) {
+			return false
+		}
+		row, known := wanted.Get(op.Row.Key())
+		if op.Verb == dataplane.Delete {
+			return !known
+		}
+		return known && row.Same(op.Row)
+	}, nil
 }
 
 func rowMessage(r dataplane.Row) *ovlv1.Row {

@@ -46,6 +46,7 @@ type options struct {
 	sessionTTL   time.Duration
 	ownershipTTL time.Duration
 	relook       time.Duration
+	dryRun       bool
 	telemetry    telemetry.Options
 }
 
@@ -79,6 +80,7 @@ func (o *options) bindRun(f *pflag.FlagSet) {
 	f.DurationVar(&o.sessionTTL, "session-ttl", 15*time.Second, "how soon a host that fell silent counts as down")
 	f.DurationVar(&o.ownershipTTL, "ownership-ttl", 24*time.Hour, "how long a host that fell silent keeps its subnets")
 	f.DurationVar(&o.relook, "relook", 30*time.Second, "how often the whole kernel state is read again though nothing happened")
+	f.BoolVar(&o.dryRun, "dry-run", false, "read and plan, but change nothing in the kernel: ovlctl agent diff tells what would be done")
 	o.telemetry.Bind(f)
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/kernel"
 	"github.com/ovlnet/ovl/internal/plan"
+	"github.com/ovlnet/ovl/internal/reconcile"
 	"github.com/ovlnet/ovl/internal/settings"
 	"github.com/ovlnet/ovl/internal/store"
 	"github.com/ovlnet/ovl/internal/store/etcd"
@@ -148,6 +149,14 @@ type program struct {
 	docker   *dockerSocket // nil where no engine is to be answered
 }
 
+// kernel returns the kernel that the loop keeps as the cluster wants it.
+func (d *program) kernel() reconcile.Kernel {
+	if d.o.dryRun {
+		return untouched{d.linux}
+	}
+	return d.linux
+}
+
 // rooms makes the rooms and lets each know of the ones that it needs.
 func (d *program) rooms() (*running, error) {
 	r := &running{reg: telemetry.NewRegistry(), self: d.self.ID}
@@ -185,7 +194,7 @@ func (d *program) rooms() (*running, error) {
 		return nil, err
 	}
 	r.loop = agent.New(agent.Config{
-		Self: d.self, Underlay: d.choice, Kernel: metered{d.linux, r.metrics}, Monitor: monitor, Cluster: r.mirror,
+		Self: d.self, Underlay: d.choice, Kernel: metered{d.kernel(), r.metrics}, Monitor: monitor, Cluster: r.mirror,
 		Subnets: r.keeper, Attachments: r, Disk: agent.NewDisk(d.db), Relook: d.o.relook, PollFirewall: pollOf(monitor),
 		Problems: func() []cluster.Problem {
 			return slices.Concat(r.resolver.Problems(), d.in.problems(), r.runtimes.Problems(), r.docker.problems())
@@ -235,6 +244,9 @@ func (d *program) runtimes(r *running) (*conflist.Writer, error) {
 			_, ok := r.loop.Snapshot().Network(network)
 			return ok
 		},
+	}
+	if d.o.dryRun {
+		cfg.Dir = "" // nothing would be attached
 	}
 	if d.o.socket != attach.Socket {
 		cfg.Socket = d.o.socket

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 
 	"github.com/containernetworking/cni/pkg/ns"
@@ -28,11 +31,8 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	// The library looks at this after the fact, when there is a result on stdout.
-	if own, err := ns.CheckNetNS(args.Netns); err != nil {
+	if err := checkNetNS(args.Netns); err != nil {
 		return err
-	} else if own {
-		return types.NewError(types.ErrInvalidNetNS, args.Netns+" is the host's own network namespace, not a container's", "")
 	}
 	name := r.containerName()
 	return p.ask(r, func(ctx context.Context, a agent) error {
@@ -40,6 +40,7 @@ func (p plugin) add(args *skel.CmdArgs) error {
 			Id: attachmentID(args.ContainerID, args.IfName), Name: name, Netns: filepath.Clean(args.Netns), Labels: r.labels(), Ports: r.ports(),
 			Interfaces: []*ovlv1.InterfaceRequest{{
 				Network: r.Network, Name: args.IfName, Addresses: addrs, Mac: r.mac(), Aliases: r.aliases(), Bandwidth: r.bandwidth(),
+				Masquerade: r.IPMasq, Mtu: uint32(r.MTU),
 			}},
 		})
 		if err != nil {
@@ -47,6 +48,21 @@ func (p plugin) add(args *skel.CmdArgs) error {
 		}
 		return p.print(r, att)
 	})
+}
+
+// checkNetNS refuses what is no container's namespace, ahead of the agent: the error is
+// about the environment, and the specification has a code for that.
+func checkNetNS(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_NETNS: "+path+": there is no such namespace (any more)", "")
+	}
+	// The library looks at this after the fact, when there is a result on stdout.
+	if own, err := ns.CheckNetNS(path); err != nil {
+		return err
+	} else if own {
+		return types.NewError(types.ErrInvalidNetNS, path+" is the host's own network namespace, not a container's", "")
+	}
+	return nil
 }
 
 // print prints the result of a command, after what plugins before this one said.

@@ -20,10 +20,15 @@ import (
 // patience bounds a command. Runtimes wait for minutes, and hold a lock.
 const patience = 60 * time.Second
 
+// errTaken is the code for what somebody else has: an address, a port of the host, or the
+// container's ID. Codes from 100 on are the plugin's.
+const errTaken uint = 101
+
 // plugin answers the commands.
 type plugin struct {
-	getenv func(string) string
-	stdout io.Writer
+	getenv   func(string) string
+	stdout   io.Writer
+	patience time.Duration
 }
 
 // agent is the agent of this host.
@@ -35,7 +40,7 @@ type agent struct {
 
 // ask calls do with the agent, within the time that a command may take.
 func (p plugin) ask(r *request, do func(context.Context, agent) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
 	defer cancel()
 	socket := cmp.Or(r.Socket, p.getenv("OVL_SOCKET"), defaultSocket)
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -50,6 +55,8 @@ func (p plugin) ask(r *request, do func(context.Context, agent) error) error {
 func (a agent) translate(err error) error {
 	s := status.Convert(err)
 	switch s.Code() { //nolint:exhaustive // the rest is internal
+	case codes.AlreadyExists:
+		return types.NewError(errTaken, s.Message(), "")
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Canceled:
 		return types.NewError(types.ErrTryAgainLater, s.Message(), "the agent is asked at "+a.socket+": see `ovlctl agent status` on the host")
 	case codes.InvalidArgument, codes.NotFound:

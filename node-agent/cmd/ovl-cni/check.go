@@ -46,11 +46,11 @@ func (p plugin) check(args *skel.CmdArgs) error {
 		if what := differs(r, att, prev); what != "" {
 			return types.NewError(errNotInPlace, what, "")
 		}
-		diff, err := a.GetDiff(ctx, &ovlv1.GetDiffRequest{})
+		diff, err := a.GetDiff(ctx, &ovlv1.GetDiffRequest{Attachment: att.GetId()})
 		if err != nil {
 			return a.translate(err)
 		}
-		return inPlace(att, diff.GetOps())
+		return inPlace(diff.GetOps())
 	})
 }
 
@@ -75,17 +75,18 @@ func differs(r *request, att *ovlv1.Attachment, prev *types100.Result) string {
 	return ""
 }
 
-// inPlace returns an error naming the first row of the attachment that a pass
-// would change now.
-func inPlace(att *ovlv1.Attachment, ops []*ovlv1.Op) error {
-	var rows []string
-	for _, op := range ops {
-		if row := op.GetRow(); row.GetNamespace() == att.GetNetns() || row.GetKey() == "link "+att.GetInterfaces()[0].GetHostLink() {
-			rows = append(rows, op.GetVerb()+" "+row.GetKey())
-		}
-	}
-	if len(rows) == 0 {
+// maxTold bounds how many rows an error names.
+const maxTold = 32
+
+// inPlace returns an error naming the rows that a pass would change now.
+func inPlace(ops []*ovlv1.Op) error {
+	if len(ops) == 0 {
 		return nil
 	}
-	return types.NewError(errNotInPlace, fmt.Sprintf("%d rows are not in place, the first: %s", len(rows), rows[0]), "the agent is repairing them: see `ovlctl agent diff` on the host")
+	var rows []string
+	for _, op := range ops[:min(len(ops), maxTold)] {
+		rows = append(rows, op.GetVerb()+" "+op.GetRow().GetKey())
+	}
+	return types.NewError(errNotInPlace, fmt.Sprintf("%d rows are not in place; the agent would %s", len(ops), strings.Join(rows, ", ")),
+		"the agent is repairing them: see `ovlctl agent diff` on the host")
 }

@@ -25,6 +25,7 @@ const defaultSocket = "/run/ovl/agent.sock"
 // conventions have, and network and socket, which are ovl's own.
 type conf struct {
 	types.PluginConf
+	bridgeConf
 	// Network is the ovl network to attach to; that of the configuration's name
 	// if empty.
 	Network string `json:"network,omitempty"`
@@ -33,7 +34,12 @@ type conf struct {
 	RuntimeConfig runtimeConfig `json:"runtimeConfig,omitzero"`
 	Args          struct {
 		CNI struct {
-			IPs []string `json:"ips,omitempty"`
+			IPs    []string `json:"ips,omitempty"`
+			MAC    string   `json:"mac,omitempty"` // which the reference plugins know, though CONVENTIONS.md does not
+			Labels []struct {
+				Key   string `json:"key"`
+				Value string `json:"value"`
+			} `json:"labels,omitempty"`
 		} `json:"cni,omitzero"`
 	} `json:"args,omitzero"`
 
@@ -123,6 +129,9 @@ func parseWhole(args *skel.CmdArgs) (*request, error) {
 	if r.IPAM.Type != "" {
 		return nil, invalid("ipam: %q: ovl chooses addresses itself: take \"ipam\" out of the configuration", r.IPAM.Type)
 	}
+	if err := r.bridgeConf.check(); err != nil {
+		return nil, err
+	}
 	if err := types.LoadArgs(args.Args, &r.cni); err != nil {
 		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, "read CNI_ARGS: "+err.Error(), "")
 	}
@@ -170,11 +179,9 @@ func (r *request) addresses() ([]string, error) {
 	return out, nil
 }
 
+// mac returns the MAC that is wanted, by the same precedence.
 func (r *request) mac() string {
-	if r.RuntimeConfig.MAC != "" {
-		return r.RuntimeConfig.MAC
-	}
-	return string(r.cni.MAC)
+	return cmp.Or(r.RuntimeConfig.MAC, r.Args.CNI.MAC, string(r.cni.MAC))
 }
 
 // ports returns the ports to publish.

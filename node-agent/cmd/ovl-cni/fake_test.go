@@ -131,7 +131,10 @@ func (f *fakeAgent) ListAttachments(context.Context, *ovlv1.ListAttachmentsReque
 	return out, nil
 }
 
-func (f *fakeAgent) GetDiff(context.Context, *ovlv1.GetDiffRequest) (*ovlv1.GetDiffResponse, error) {
+func (f *fakeAgent) GetDiff(_ context.Context, m *ovlv1.GetDiffRequest) (*ovlv1.GetDiffResponse, error) {
+	if _, ok := f.atts[m.GetAttachment()]; !ok {
+		return nil, status.Error(codes.NotFound, "diff: there is no such container")
+	}
 	return &ovlv1.GetDiffResponse{Ops: f.ops}, nil
 }
 
@@ -207,7 +210,7 @@ func (c call) fails(t *testing.T, code uint, text string) {
 
 func (f *fakeAgent) call(command, id, ifName string) call {
 	return call{
-		command: command, id: id, netns: "/run/netns/nowhere", ifName: ifName, socket: f.socket,
+		command: command, id: id, netns: os.DevNull, ifName: ifName, socket: f.socket,
 		conf: `{"cniVersion":"1.1.0","name":"blue","type":"ovl"}`,
 	}
 }

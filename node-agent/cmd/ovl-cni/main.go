@@ -56,7 +56,7 @@ func run(about string) *types.Error {
 			return err
 		}
 	}
-	p := plugin{getenv: os.Getenv, stdout: os.Stdout}
+	p := plugin{getenv: os.Getenv, stdout: os.Stdout, patience: patience}
 	return skel.PluginMainFuncsWithError(skel.CNIFuncs{Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status},
 		version.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0"), about)
 }

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"maps"
+	"net"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types040 "github.com/containernetworking/cni/pkg/types/040"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -144,7 +150,7 @@ func TestAddCapabilities(t *testing.T) {
 func TestAddRefused(t *testing.T) {
 	for code, want := range map[codes.Code]uint{
 		codes.NotFound: types.ErrInvalidNetworkConfig, codes.InvalidArgument: types.ErrInvalidNetworkConfig, codes.Unavailable: types.ErrTryAgainLater,
-		codes.ResourceExhausted: types.ErrTryAgainLater, codes.AlreadyExists: types.ErrInternal, codes.Unimplemented: types.ErrPluginNotAvailable,
+		codes.ResourceExhausted: types.ErrTryAgainLater, codes.AlreadyExists: errTaken, codes.Unimplemented: types.ErrPluginNotAvailable,
 	} {
 		f := startAgent(t)
 		f.refusal = status.Error(code, "attach web: because of "+code.String())
@@ -154,18 +160,19 @@ func TestAddRefused(t *testing.T) {
 		change func(*call)
 		code   uint
 	}{
-		"no agent":      {func(c *call) { c.socket += "x" }, types.ErrTryAgainLater},
-		"no JSON":       {func(c *call) { c.conf = "{" }, types.ErrDecodingFailure},
-		"nothing":       {func(c *call) { c.conf = "" }, types.ErrDecodingFailure},
-		"endless":       {func(c *call) { c.conf = strings.Repeat(" ", maxStdin+1) }, types.ErrDecodingFailure},
-		"ipam":          {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"blue","ipam":{"type":"host-local"}}` }, types.ErrInvalidNetworkConfig},
-		"network":       {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"My_Net"}` }, types.ErrInvalidNetworkConfig},
-		"address":       {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"blue","args":{"cni":{"ips":["x"]}}}` }, types.ErrInvalidNetworkConfig},
-		"no container":  {func(c *call) { c.id = "" }, types.ErrInvalidEnvironmentVariables},
-		"no namespace":  {func(c *call) { c.netns = "" }, types.ErrInvalidEnvironmentVariables},
-		"unknown arg":   {func(c *call) { c.args = "A=B" }, types.ErrInvalidEnvironmentVariables},
-		"own namespace": {func(c *call) { c.netns = "/proc/self/ns/net" }, types.ErrInvalidNetNS},
-		"command":       {func(c *call) { c.command = "FROB" }, types.ErrInvalidEnvironmentVariables},
+		"no agent":       {func(c *call) { c.socket += "x" }, types.ErrTryAgainLater},
+		"no JSON":        {func(c *call) { c.conf = "{" }, types.ErrDecodingFailure},
+		"nothing":        {func(c *call) { c.conf = "" }, types.ErrDecodingFailure},
+		"endless":        {func(c *call) { c.conf = strings.Repeat(" ", maxStdin+1) }, types.ErrDecodingFailure},
+		"ipam":           {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"blue","ipam":{"type":"host-local"}}` }, types.ErrInvalidNetworkConfig},
+		"network":        {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"My_Net"}` }, types.ErrInvalidNetworkConfig},
+		"address":        {func(c *call) { c.conf = `{"cniVersion":"1.0.0","name":"blue","args":{"cni":{"ips":["x"]}}}` }, types.ErrInvalidNetworkConfig},
+		"no container":   {func(c *call) { c.id = "" }, types.ErrInvalidEnvironmentVariables},
+		"no namespace":   {func(c *call) { c.netns = "" }, types.ErrInvalidEnvironmentVariables},
+		"namespace gone": {func(c *call) { c.netns = "/run/netns/gone" }, types.ErrInvalidEnvironmentVariables},
+		"unknown arg":    {func(c *call) { c.args = "A=B" }, types.ErrInvalidEnvironmentVariables},
+		"own namespace":  {func(c *call) { c.netns = "/proc/self/ns/net" }, types.ErrInvalidNetNS},
+		"command":        {func(c *call) { c.command = "FROB" }, types.ErrInvalidEnvironmentVariables},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startAgent(t).call("ADD", "web", "eth0")
@@ -200,13 +207,17 @@ func TestCheck(t *testing.T) {
 		return `{"cniVersion":"1.0.0","name":"blue","type":"ovl","prevResult":{"cniVersion":"1.0.0","ips":[{"address":"` + addr + `"},{"address":"fd64::2/64"}]}}`
 	}
 	c.conf = prev("10.64.3.2/24")
-	f.ops = []*ovlv1.Op{{Verb: "create", Row: &ovlv1.Row{Namespace: "/run/netns/other", Key: "netns /run/netns/other link eth0"}}}
 	c.must(t, nil)
 
-	f.ops = append(f.ops, &ovlv1.Op{Verb: "create", Row: &ovlv1.Row{Namespace: c.netns, Key: "netns " + c.netns + " route 0.0.0.0/0"}})
-	c.fails(t, errNotInPlace, "create netns /run/netns/nowhere route 0.0.0.0/0")
-	f.ops = []*ovlv1.Op{{Verb: "update", Row: &ovlv1.Row{Namespace: "host", Key: "link ove0123456789ab"}}}
-	c.fails(t, errNotInPlace, "update link ove0123456789ab")
+	f.ops = []*ovlv1.Op{
+		{Verb: "create", Row: &ovlv1.Row{Namespace: c.netns, Key: "netns " + c.netns + " route 0.0.0.0/0"}},
+		{Verb: "update", Row: &ovlv1.Row{Namespace: "host", Key: "link ove0123456789ab"}},
+	}
+	c.fails(t, errNotInPlace, "2 rows are not in place; the agent would create netns "+c.netns+" route 0.0.0.0/0, update link ove0123456789ab")
+	for range maxTold {
+		f.ops = append(f.ops, f.ops[1])
+	}
+	c.fails(t, errNotInPlace, "34 rows")
 
 	f.ops = nil
 	c.conf = prev("10.64.3.77/24")
@@ -259,11 +270,19 @@ func TestStatus(t *testing.T) {
 		"just started": {Ownership: "held"},
 		"draining":     {Passes: 1, Ownership: "held", Host: &ovlv1.Host{Draining: true}},
 		"fenced":       {Passes: 1, Ownership: "fenced"},
-		"conflict":     {Passes: 1, Ownership: "conflict"},
 	} {
 		f.status = s
 		c.fails(t, types.ErrPluginNotAvailable, text)
 	}
+	for text, s := range map[string]*ovlv1.AgentStatus{
+		"another host":  {Passes: 1, Ownership: "conflict"},
+		"eth0 has gone": {Passes: 1, Ownership: "held", Problems: []*ovlv1.Problem{{Severity: "error", Subject: "underlay", What: "eth0 has gone"}}},
+	} {
+		f.status = s
+		c.fails(t, types.ErrLimitedConnectivity, text)
+	}
+	f.status = &ovlv1.AgentStatus{Passes: 1, Ownership: "held", Problems: []*ovlv1.Problem{{Severity: "error", Subject: "network red", What: "x"}}}
+	c.must(t, nil)
 	c.socket += "x"
 	c.fails(t, types.ErrPluginNotAvailable, "no ovl-agent answers at "+c.socket)
 }
@@ -276,5 +295,54 @@ func TestVersionAndAbout(t *testing.T) {
 	}
 	if said, ok := (call{}).run(t); !ok || !strings.Contains(said, "CNI plugin ovl") {
 		t.Errorf("without CNI_COMMAND: %q (%v)", said, ok)
+	}
+}
+
+// What a configuration of the reference bridge plugin says is taken if it is so, passed
+// on if only the agent knows, and refused if it is not so.
+func TestAddAsABridge(t *testing.T) {
+	f := startAgent(t)
+	c := f.call("ADD", "0123abcd", "eth0")
+	with := func(fields string) { c.conf = `{"cniVersion":"1.0.0","name":"blue","type":"ovl",` + fields + `}` }
+	with(`"bridge":"cni0","isGateway":true,"isDefaultGateway":true,"forceAddress":true,"hairpinMode":true,"promiscMode":true,"macspoofchk":true,
+		"ipMasq":false,"ipMasqBackend":"nftables","mtu":1400,"enabledad":true,"preserveDefaultVlan":false,
+		"args":{"cni":{"ips":["10.64.3.9/24"],"mac":"02:00:00:00:00:77","labels":[{"key":"app","value":"x"},{"key":"cni.dev/network","value":"forged"},{"key":"","value":"y"}]}}`)
+	var res types100.Result
+	c.must(t, &res)
+	r := f.requests[0]
+	i := r.GetInterfaces()[0]
+	if i.Masquerade == nil || i.GetMasquerade() || i.GetMtu() != 1400 || i.GetMac() != "02:00:00:00:00:77" || !slices.Equal(i.GetAddresses(), []string{"10.64.3.9"}) {
+		t.Errorf("asked for %v", i)
+	}
+	if l := r.GetLabels(); l["app"] != "x" || l[labelNetwork] != "blue" || len(l) != 4 {
+		t.Errorf("labels %v", l)
+	}
+	c.id = "x"
+	for fields, says := range map[string]string{
+		`"isGateway":false`: "--internal", `"isDefaultGateway":false`: "--internal", `"macspoofchk":false`: "macspoofchk", `"vlan":7`: "vlan",
+		`"vlanTrunk":[{"id":1}]`: "vlan", `"disableContainerInterface":true`: "disableContainerInterface", `"portIsolation":true`: "portIsolation", `"mtu":-1`: "mtu",
+	} {
+		with(fields)
+		c.fails(t, types.ErrInvalidNetworkConfig, says)
+	}
+}
+
+// An agent that takes the call and never answers does not hang the runtime.
+func TestPatience(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	p := plugin{getenv: func(string) string { return socket }, stdout: io.Discard, patience: 200 * time.Millisecond}
+	args := &skel.CmdArgs{ContainerID: "web", IfName: "eth0", Netns: "/run/netns/nowhere", StdinData: []byte(`{"cniVersion":"1.1.0","name":"blue","type":"ovl","prevResult":{"cniVersion":"1.1.0"},"cni.dev/valid-attachments":[]}`)}
+	for name, verb := range map[string]func(*skel.CmdArgs) error{"DEL": p.del, "CHECK": p.check, "GC": p.gc} {
+		if e, ok := errors.AsType[*types.Error](verb(args)); !ok || e.Code != types.ErrTryAgainLater {
+			t.Errorf("%s: %v, want to be told to try again later", name, e)
+		}
+	}
+	if e, ok := errors.AsType[*types.Error](p.status(args)); !ok || e.Code != types.ErrPluginNotAvailable {
+		t.Errorf("STATUS: %v", e)
 	}
 }

@@ -88,5 +88,11 @@ func (r *request) labels() map[string]string {
 	for k, v := range l {
 		l[k] = v[:min(len(v), cluster.MaxLabelLen)]
 	}
+	// Additional data, which a plugin may ignore: what cannot be a label is.
+	for _, a := range r.Args.CNI.Labels {
+		if _, ours := l[a.Key]; !ours && len(l) < cluster.MaxLabels && a.Key != "" && len(a.Key) <= cluster.MaxLabelLen && len(a.Value) <= cluster.MaxLabelLen {
+			l[a.Key] = a.Value
+		}
+	}
 	return l
 }

@@ -28,11 +28,23 @@ func (p plugin) status(args *skel.CmdArgs) error {
 			return unavailable("the agent has only just started")
 		case s.GetHost().GetDraining():
 			return unavailable("host %s is draining and takes no new containers", s.GetHost().GetName())
-		case s.GetOwnership() == "fenced" || s.GetOwnership() == "conflict":
+		case s.GetOwnership() == "conflict":
+			return limited("another host is taken for %s, which holds its subnets", s.GetHost().GetName())
+		case s.GetOwnership() == "fenced":
 			return unavailable("host %s takes no new containers: its ownership of subnets is %s", s.GetHost().GetName(), s.GetOwnership())
+		}
+		for _, p := range s.GetProblems() {
+			if p.GetSeverity() == "error" && (p.GetSubject() == "kernel" || p.GetSubject() == "underlay") {
+				return limited("%s: %s", p.GetSubject(), p.GetWhat())
+			}
 		}
 		return nil
 	})
+}
+
+// limited says that containers which run already may lack something too.
+func limited(format string, args ...any) error {
+	return types.NewError(types.ErrLimitedConnectivity, fmt.Sprintf(format, args...), "see `ovlctl agent status` on the host")
 }
 
 func unavailable(format string, args ...any) error {

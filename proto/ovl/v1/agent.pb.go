@@ -452,13 +452,17 @@ func (x *Attachment) GetPorts() []*Port {
 
 // What to attach to: one network.
 type InterfaceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`           // interface name in the container; empty: the next free ethN
-	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"` // wanted; empty: any
-	Mac           string                 `protobuf:"bytes,4,opt,name=mac,proto3" json:"mac,omitempty"`             // wanted; empty: derived from the address
-	Aliases       []string               `protobuf:"bytes,5,rep,name=aliases,proto3" json:"aliases,omitempty"`
-	Bandwidth     *Bandwidth             `protobuf:"bytes,6,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // absent: unlimited
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Network   string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`           // interface name in the container; empty: the next free ethN
+	Addresses []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"` // wanted; empty: any
+	Mac       string                 `protobuf:"bytes,4,opt,name=mac,proto3" json:"mac,omitempty"`             // wanted; empty: derived from the address
+	Aliases   []string               `protobuf:"bytes,5,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Bandwidth *Bandwidth             `protobuf:"bytes,6,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // absent: unlimited
+	// What the caller takes for granted, refused with FAILED_PRECONDITION if the network
+	// is not so.
+	Masquerade    *bool  `protobuf:"varint,7,opt,name=masquerade,proto3,oneof" json:"masquerade,omitempty"`
+	Mtu           uint32 `protobuf:"varint,8,opt,name=mtu,proto3" json:"mtu,omitempty"` // bytes; 0: whatever it is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -533,6 +537,20 @@ func (x *InterfaceRequest) GetBandwidth() *Bandwidth {
 		return x.Bandwidth
 	}
 	return nil
+}
+
+func (x *InterfaceRequest) GetMasquerade() bool {
+	if x != nil && x.Masquerade != nil {
+		return *x.Masquerade
+	}
+	return false
+}
+
+func (x *InterfaceRequest) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
 }
 
 type AttachRequest struct {
@@ -1556,7 +1574,10 @@ func (x *GetPlanResponse) GetProblems() []*Problem {
 }
 
 type GetDiffRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ID or name of an attachment: only what it cannot do without and what was in place
+	// already, so that what is just being made for others is no difference.
+	Attachment    string `protobuf:"bytes,1,opt,name=attachment,proto3" json:"attachment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1589,6 +1610,13 @@ func (x *GetDiffRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use GetDiffRequest.ProtoReflect.Descriptor instead.
 func (*GetDiffRequest) Descriptor() ([]byte, []int) {
 	return file_ovl_v1_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetDiffRequest) GetAttachment() string {
+	if x != nil {
+		return x.Attachment
+	}
+	return ""
 }
 
 type GetDiffResponse struct {
@@ -1918,14 +1946,19 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\x05ports\x18\b \x03(\v2\f.ovl.v1.PortR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x02\n" +
 	"\x10InterfaceRequest\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
 	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x10\n" +
 	"\x03mac\x18\x04 \x01(\tR\x03mac\x12\x18\n" +
 	"\aaliases\x18\x05 \x03(\tR\aaliases\x12/\n" +
-	"\tbandwidth\x18\x06 \x01(\v2\x11.ovl.v1.BandwidthR\tbandwidth\"\xb9\x02\n" +
+	"\tbandwidth\x18\x06 \x01(\v2\x11.ovl.v1.BandwidthR\tbandwidth\x12#\n" +
+	"\n" +
+	"masquerade\x18\a \x01(\bH\x00R\n" +
+	"masquerade\x88\x01\x01\x12\x10\n" +
+	"\x03mtu\x18\b \x01(\rR\x03mtuB\r\n" +
+	"\v_masquerade\"\xb9\x02\n" +
 	"\rAttachRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2003,8 +2036,11 @@ const file_ovl_v1_agent_proto_rawDesc = "" +
 	"\x0eGetPlanRequest\"_\n" +
 	"\x0fGetPlanResponse\x12\x1f\n" +
 	"\x04rows\x18\x01 \x03(\v2\v.ovl.v1.RowR\x04rows\x12+\n" +
-	"\bproblems\x18\x02 \x03(\v2\x0f.ovl.v1.ProblemR\bproblems\"\x10\n" +
-	"\x0eGetDiffRequest\"\\\n" +
+	"\bproblems\x18\x02 \x03(\v2\x0f.ovl.v1.ProblemR\bproblems\"0\n" +
+	"\x0eGetDiffRequest\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\x01 \x01(\tR\n" +
+	"attachment\"\\\n" +
 	"\x0fGetDiffResponse\x12\x1c\n" +
 	"\x03ops\x18\x01 \x03(\v2\n" +
 	".ovl.v1.OpR\x03ops\x12+\n" +
@@ -2151,6 +2187,7 @@ func file_ovl_v1_agent_proto_init() {
 		return
 	}
 	file_ovl_v1_cluster_proto_init()
+	file_ovl_v1_agent_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
