@@ -172,7 +172,7 @@ func (n *Names) addViews(interfaces []cluster.Interface) {
 // It is empty if the network is unknown.
 func (n *Names) View(network string, from netip.Addr) View {
 	if network == "" {
-		return View{elsewhere}
+		return View{elsewhere()}
 	}
 	if v, ok := n.views[place{network, from}]; ok {
 		return v
@@ -185,7 +185,7 @@ func (n *Names) View(network string, from netip.Addr) View {
 
 // elsewhere is what whoever is on none of our networks sees: no name of ours, and all
 // others. Its origin ends no name.
-var elsewhere = &Zone{origin: ". .", short: ". ."}
+func elsewhere() *Zone { return &Zone{origin: ". .", short: ". ."} }
 
 // View is the zones that an asker may know, that of the network on which it
 // asks first.

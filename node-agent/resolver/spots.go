@@ -20,8 +20,6 @@ type spot struct {
 	addr    netip.Addr
 }
 
-const loopback = "lo"
-
 // spotsOf returns where the facts want to be listened: on the addresses of the
 // bridges and shims that the loop wants, but link-local ones.
 func spotsOf(f Facts) map[spot]bool {
@@ -41,8 +39,10 @@ func spotsOf(f Facts) map[spot]bool {
 		}
 	}
 	if f.NameAddr.IsValid() {
-		// The host itself asks too: a container that has the host's network does.
-		for _, link := range append([]string{loopback}, f.Bridges...) {
+		// The host itself asks too: a container that has the host's network does. To a
+		// socket that comes from the link whose the address is, though it goes through
+		// the loopback (ip_route_output_key_hash_rcu in net/ipv4/route.c).
+		for _, link := range append([]string{plan.NameLink}, f.Bridges...) {
 			out[spot{"", link, f.NameAddr}] = true
 		}
 	}

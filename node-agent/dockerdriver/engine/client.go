@@ -57,7 +57,7 @@ func (e *Error) Error() string { return e.Text }
 
 // Is tells the refusals apart that callers deal with.
 func (e *Error) Is(target error) bool {
-	switch target { //nolint:errorlint // these are sentinels, not wrapped
+	switch target {
 	case ErrNotFound:
 		return e.Status == http.StatusNotFound
 	case ErrInUse:
@@ -104,7 +104,7 @@ func (c *Client) Hello(ctx context.Context) error {
 	if minor < oldest {
 		return fmt.Errorf("%w: it speaks version %s of the API, and 1.%d is the oldest known here: upgrade to engine 20.10 or later", ErrTooOld, theirs, oldest)
 	}
-	c.version.Store(int32(min(minor, newest))) //nolint:gosec // at most newest
+	c.version.Store(int32(min(minor, newest)))
 	return nil
 }
 
@@ -121,10 +121,10 @@ func minorOf(version string) (int, error) {
 func (c *Client) AtLeast(minor int) bool { return int(c.version.Load()) >= minor }
 
 // call makes one call and decodes the answer into out, unless that is nil.
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	resp, err := c.send(ctx, method, path, query, in)
+	resp, err := c.send(ctx, method, path, nil, in)
 	if err != nil {
 		return err
 	}

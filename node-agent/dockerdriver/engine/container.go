@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -80,7 +79,7 @@ func (c *Client) Containers(ctx context.Context) ([]string, error) {
 	var all []struct {
 		ID string `json:"Id"`
 	}
-	if err := c.call(ctx, http.MethodGet, "/containers/json", nil, nil, &all); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/containers/json", nil, &all); err != nil {
 		return nil, fmt.Errorf("list the engine's containers: %w", err)
 	}
 	ids := make([]string, len(all))
@@ -94,7 +93,7 @@ func (c *Client) Containers(ctx context.Context) ([]string, error) {
 // engine answers when it has finished what it is doing with it.
 func (c *Client) Container(ctx context.Context, id string) (Container, error) {
 	var m containerMessage
-	if err := c.call(ctx, http.MethodGet, "/containers/"+pathSegment(id)+"/json", nil, nil, &m); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/containers/"+pathSegment(id)+"/json", nil, &m); err != nil {
 		return Container{}, fmt.Errorf("ask the engine for container %.12s: %w", id, err)
 	}
 	return m.container(), nil
@@ -104,12 +103,3 @@ func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
 
 // pathSegment makes an ID a part of a path, whatever is in it.
 func pathSegment(id string) string { return url.PathEscape(id) }
-
-// decodeContainer is what Container does to an answer: for fuzzing.
-func decodeContainer(raw []byte) (Container, error) {
-	var m containerMessage
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return Container{}, err
-	}
-	return m.container(), nil
-}

@@ -53,7 +53,7 @@ func (c *Client) Events(ctx context.Context) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen to the engine: %w", err)
 	}
-	resp, err := c.send(ctx, http.MethodGet, "/events", url.Values{"filters": {string(filters)}}, nil)
+	resp, err := c.send(ctx, http.MethodGet, "/events", url.Values{"filters": {string(filters)}}, nil) //nolint:bodyclose // the stream closes it
 	if err != nil {
 		return nil, fmt.Errorf("listen to the engine: %w", err)
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -62,7 +61,7 @@ func (m networkMessage) network() Network {
 // Networks returns all networks of the engine.
 func (c *Client) Networks(ctx context.Context) ([]Network, error) {
 	var all []networkMessage
-	if err := c.call(ctx, http.MethodGet, "/networks", nil, nil, &all); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/networks", nil, &all); err != nil {
 		return nil, fmt.Errorf("list the engine's networks: %w", err)
 	}
 	out := make([]Network, len(all))
@@ -108,7 +107,7 @@ func (c *Client) CreateNetwork(ctx context.Context, n Network) (id string, err e
 	var out struct {
 		ID string `json:"Id"`
 	}
-	if err := c.call(ctx, http.MethodPost, "/networks/create", nil, in, &out); err != nil {
+	if err := c.call(ctx, http.MethodPost, "/networks/create", in, &out); err != nil {
 		return "", fmt.Errorf("create docker network %s: %w", n.Name, err)
 	}
 	return out.ID, nil
@@ -117,22 +116,9 @@ func (c *Client) CreateNetwork(ctx context.Context, n Network) (id string, err e
 // RemoveNetwork removes a network. The error is [ErrInUse] if containers are on it,
 // and nil if it is gone already.
 func (c *Client) RemoveNetwork(ctx context.Context, id string) error {
-	err := c.call(ctx, http.MethodDelete, "/networks/"+pathSegment(id), nil, nil, nil)
+	err := c.call(ctx, http.MethodDelete, "/networks/"+pathSegment(id), nil, nil)
 	if err == nil || isNotFound(err) {
 		return nil
 	}
 	return fmt.Errorf("remove docker network %.12s: %w", id, err)
-}
-
-// decodeNetworks is what Networks does to an answer: for fuzzing.
-func decodeNetworks(raw []byte) ([]Network, error) {
-	var all []networkMessage
-	if err := json.Unmarshal(raw, &all); err != nil {
-		return nil, err
-	}
-	var out []Network
-	for _, m := range all {
-		out = append(out, m.network())
-	}
-	return out, nil
 }

@@ -146,23 +146,19 @@ func (m *Mirror) report(who string, problems ...cluster.Problem) {
 // Run mirrors until ctx is done. An engine that is not there is waited for: a host
 // need not have one.
 func (m *Mirror) Run(ctx context.Context) error {
-	wait, met := firstWait, false
-	for ctx.Err() == nil {
-		err := m.follow(ctx, func() { wait, met = firstWait, true })
-		if ctx.Err() != nil {
-			break
-		}
+	for wait := firstWait; ; wait = min(2*wait, longWait) {
+		met := false
+		err := m.follow(ctx, func() { met = true })
 		if met {
 			m.cfg.Log.Info("the container engine is away", "err", err)
-			met = false
+			wait = firstWait
 		}
 		select {
 		case <-ctx.Done():
+			return nil
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, longWait)
 	}
-	return nil
 }
 
 // follow mirrors an engine for as long as it is there.
