@@ -42,7 +42,7 @@ func (d *Driver) page(m createNetwork) (Page, error) {
 		}
 		pool, err := netip.ParsePrefix(data.Pool)
 		if err != nil {
-			return p, fmt.Errorf("subnet %q: want one such as 10.70.0.0/16", clip(data.Pool))
+			return p, fmt.Errorf("subnet %s: want one such as 10.70.0.0/16", clip(data.Pool))
 		}
 		p.Pools = append(p.Pools, pool.Masked())
 	}

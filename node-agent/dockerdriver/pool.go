@@ -44,7 +44,7 @@ func (d *Driver) grant(ctx context.Context, m requestPool) (netip.Prefix, error)
 	if m.Pool != "" {
 		var err error
 		if asked, err = netip.ParsePrefix(m.Pool); err != nil || asked.Addr().Is4In6() {
-			return none, fmt.Errorf("--subnet %q: want one such as 10.70.0.0/16", clip(m.Pool))
+			return none, fmt.Errorf("--subnet %s: want one such as 10.70.0.0/16", clip(m.Pool))
 		}
 		if asked != asked.Masked() {
 			return none, fmt.Errorf("--subnet %s has host bits: write %s", asked, asked.Masked())

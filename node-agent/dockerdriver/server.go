@@ -23,6 +23,8 @@ const (
 	// maxBody bounds a message, in bytes. A container with a thousand published ports
 	// makes one of some hundred KiB.
 	maxBody = 4 << 20
+	// maxLogged is how much of a message the log shows, in bytes.
+	maxLogged = 1 << 12
 	// patience is how long a call waits for an agent that is just starting. An engine
 	// that meets no answer tries again after 1, 2, 4 and 8 s, and containers that it
 	// wants to start meanwhile stay down.
@@ -91,6 +93,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, http.StatusBadRequest, failed(method, fmt.Errorf("read the message: %w", err)))
 		return
 	}
+	s.log.Debug("the container engine asks", "call", method, "message", string(body[:min(len(body), maxLogged)]))
 	if out, ok := known[method]; ok { // what is asked when the engine finds the socket
 		s.answer(w, http.StatusOK, out)
 		return

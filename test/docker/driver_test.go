@@ -15,20 +15,20 @@ import (
 
 // subnets are those of the networks that the tests make.
 var subnets = map[string][]string{
-	"blue": {"10.70.0.0/16", "fd70::/48"}, "red": {"10.71.0.0/16"}, "inner": {"10.72.0.0/16"},
+	"blue": {"10.70.0.0/16", "fd70::/48"}, "red": {"10.71.0.0/16"}, "inner": {"10.72.0.0/16"}, "gate": {"10.73.0.0/16"},
 }
 
-// join makes the engine's network for one of the cluster by hand, as the agent would.
-func (e *engine) join(tb testing.TB, network string, more ...string) {
+// has waits until the agent has made the cluster's networks on the engine.
+func (e *engine) has(tb testing.TB, networks ...string) {
 	tb.Helper()
-	if e.try(tb, "network", "inspect", network).Code == 0 {
-		return // the agent has
+	for _, network := range networks {
+		labtest.Until(tb, "network "+network+" is on the engine of "+e.host, func() error {
+			if r := e.try(tb, "network", "inspect", network); r.Code != 0 {
+				return errors.New(r.Stderr)
+			}
+			return nil
+		})
 	}
-	args := []string{"network", "create", "-d", "ovl", "--ipam-driver", "ovl", "--ipam-opt", "ovl.network=" + network, "-o", "ovl.network=" + network}
-	for _, subnet := range subnets[network] {
-		args = append(args, "--subnet", subnet)
-	}
-	e.docker(tb, append(append(args, more...), network)...)
 }
 
 // address returns the address that the engine shows of a container on a network.
@@ -79,7 +79,7 @@ func (e *engine) cleared(tb testing.TB) {
 }
 
 // pair is two engines on the hosts of a lab with the networks blue (dual-stack, with a
-// static range), red, and inner (internal).
+// static range), red, inner (internal), and gate (whose way out is the engine's).
 func pair(t *testing.T, v version, c config) (l *labtest.Lab, one, two *engine) {
 	t.Helper()
 	l = labtest.Up(t, lab.Config{Hosts: 2})
@@ -93,11 +93,10 @@ func pair(t *testing.T, v version, c config) (l *labtest.Lab, one, two *engine) 
 	create("blue", "--static-range", "10.70.255.0/24")
 	create("red")
 	create("inner", "--internal")
+	create("gate", "--label", "docker.egress=docker")
 	one, two = startEngine(t, l, "h1", v, c), startEngine(t, l, "h2", v, c)
 	for _, e := range []*engine{one, two} {
-		e.join(t, "blue", "--ipv6")
-		e.join(t, "red")
-		e.join(t, "inner", "--internal")
+		e.has(t, "blue", "red", "inner", "gate")
 	}
 	return l, one, two
 }
@@ -203,13 +202,12 @@ func TestContainers(t *testing.T) {
 			one.rests(t)
 		})
 		t.Run("the engine's own way out", func(t *testing.T) {
-			one.docker(t, "network", "rm", "red")
-			one.join(t, "red", "-o", "egress=docker")
-			one.run(t, "--name", "out", "--network", "red", "-p", "8090:80")
+			one.run(t, "--name", "out", "--network", "gate", "-p", "8090:80")
+			two.run(t, "--name", "far2", "--network", "gate")
 			if got := one.docker(t, "port", "out"); !strings.Contains(got, "8090") {
 				t.Errorf("docker port: %q", got)
 			}
-			one.mustReach(t, "out", two.address(t, "far", "red"))
+			one.mustReach(t, "out", two.address(t, "far2", "gate"))
 			one.mustReach(t, "out", "192.168.77.254")
 			one.rests(t)
 		})
