@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"net/netip"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -54,11 +55,28 @@ func decodeAddr(body []byte) (index int32, p netip.Prefix, ok bool) {
 }
 
 func (s *space) applyAddr(verb dataplane.Verb, r dataplane.Addr) error {
-	err := s.onLink(r.Link, func(index int32) error { return s.conn.do(addrMessage(verb, r, index), nil) })
+	write := func() error {
+		return s.onLink(r.Link, func(index int32) error { return s.conn.do(addrMessage(verb, r, index), nil) })
+	}
+	err := write()
+	if errors.Is(err, unix.EACCES) && r.Prefix.Addr().Is6() && s.ns != dataplane.Host {
+		// Container engines switch IPv6 off in a new namespace and on again for the
+		// interfaces that have it, of which this one is made anew (ipv6_add_addr in
+		// net/ipv6/addrconf.c).
+		if err = s.enableIPv6(r.Link); err == nil {
+			err = write()
+		}
+	}
 	if verb == dataplane.Delete && (errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV)) {
 		return nil
 	}
 	return err
+}
+
+func (s *space) enableIPv6(link string) error {
+	return within(s.file, func() error {
+		return writeSysctl(filepath.Join(s.sysctls, "net/ipv6/conf", link, "disable_ipv6"), "0")
+	})
 }
 
 func addrMessage(verb dataplane.Verb, r dataplane.Addr, index int32) *nl.NetlinkRequest {

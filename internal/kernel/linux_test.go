@@ -99,3 +99,18 @@ func TestLinksAreQuiet(t *testing.T) {
 		t.Errorf("bridge forgot its MTU:\n%s", out)
 	}
 }
+
+// TestIPv6WhereItIsOff: an interface that is made anew, in a namespace where an engine has
+// switched IPv6 off for all interfaces to come.
+func TestIPv6WhereItIsOff(t *testing.T) {
+	h := newHost(t)
+	ns := h.Namespace(t)
+	h.do(t, "nsenter --net="+string(ns)+" sysctl -qw net.ipv6.conf.default.disable_ipv6=1")
+	h.apply(t, dataplane.Create, dataplane.Link{
+		LinkKey: dataplane.LinkKey{NS: ns, Name: "eth0"}, Kind: dataplane.Veth, MAC: cluster.MAC{2, 0, 0, 0, 0, 1}, MTU: 1430, Up: true, Alias: "ovl/1/blue/web", Peer: "ove1",
+	})
+	h.apply(t, dataplane.Create, dataplane.Addr{AddrKey: dataplane.AddrKey{NS: ns, Link: "eth0", Prefix: netip.MustParsePrefix("fd64::2/64")}})
+	if out := h.do(t, ip(ns)+"-6 address show dev eth0"); !strings.Contains(out, "fd64::2/64") {
+		t.Errorf("no address:\n%s", out)
+	}
+}
