@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/etcdserver"
@@ -16,6 +17,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/ovlnet/ovl/controller/limit"
+	"github.com/ovlnet/ovl/internal/cluster"
 )
 
 // door asks, on each call, whether who is at the other end may still come in, and
@@ -24,10 +28,25 @@ import (
 type door struct {
 	accept func(context.Context, tls.ConnectionState) (Visitor, error)
 	server atomic.Pointer[etcdserver.EtcdServer]
+	ledger *ledger
+	flow   *limit.Limit[cluster.HostID] // of what hosts write, in KiB
 }
 
-// open lets hosts in: until there is a server, nobody knows what they may do.
-func (d *door) open(s *etcdserver.EtcdServer) { d.server.Store(s) }
+func newDoor(accept func(context.Context, tls.ConnectionState) (Visitor, error)) *door {
+	return &door{accept: accept, ledger: newLedger(), flow: limit.New[cluster.HostID](burstKiB, refillEach, time.Now)}
+}
+
+// open lets hosts in: until there is a server that has read what they have written,
+// nobody knows what they may do.
+func (d *door) open(ctx context.Context, s *etcdserver.EtcdServer) error {
+	if d.accept != nil {
+		if err := d.ledger.open(ctx, s); err != nil {
+			return err
+		}
+	}
+	d.server.Store(s)
+	return nil
+}
 
 func (d *door) admit(ctx context.Context) (Visitor, error) {
 	if d.accept == nil {
@@ -55,10 +74,51 @@ func (d *door) check(ctx context.Context, v Visitor, req any) error {
 	if s == nil {
 		return status.Error(codes.Unavailable, "the store is starting")
 	}
-	if err := (rights{v.Host, running{ctx, s}}).check(req); err != nil {
+	if _, ok := req.(*pb.LeaseGrantRequest); ok && d.ledger.of(v.Host).leases >= maxLeases {
+		d.ledger.expire(v.Host, func(id int64) bool { return lives(ctx, s, id) })
+	}
+	err := (rights{v.Host, running{ctx, s, d.ledger}}).check(req)
+	switch {
+	case errors.Is(err, errShare):
+		return status.Errorf(codes.ResourceExhausted, "refused: %v", err)
+	case err != nil:
 		return status.Errorf(codes.PermissionDenied, "refused: %v", err)
 	}
+	return d.spend(v.Host, req)
+}
+
+// spend holds back who writes more than any honest host.
+func (d *door) spend(host cluster.HostID, req any) error {
+	q, ok := req.(*pb.TxnRequest)
+	if !ok {
+		return nil
+	}
+	size := 0
+	for _, op := range q.Success {
+		p := op.GetRequestPut()
+		size += len(p.GetKey()) + len(p.GetValue())
+	}
+	if size > 0 && !d.flow.TakeN(host, 1+size>>10) {
+		return status.Errorf(codes.ResourceExhausted, "refused: this host has written more than %d MiB in a minute: it goes on by itself", burstKiB>>10)
+	}
 	return nil
+}
+
+// note remembers whose a lease is, and at once what was written: the ledger hears of
+// that a moment later.
+func (d *door) note(v Visitor, req, answer any) {
+	switch a := answer.(type) {
+	case *pb.TxnResponse:
+		if q, ok := req.(*pb.TxnRequest); ok && a.Succeeded && v.Host != "" {
+			d.ledger.did(q)
+		}
+	case *pb.LeaseGrantResponse:
+		d.ledger.granted(a.ID, v.Host)
+	case *pb.LeaseRevokeResponse:
+		if q, ok := req.(*pb.LeaseRevokeRequest); ok {
+			d.ledger.granted(q.ID, "")
+		}
+	}
 }
 
 func (d *door) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -69,7 +129,11 @@ func (d *door) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next
 	if err != nil {
 		return nil, err
 	}
-	return next(ctx, req)
+	answer, err := next(ctx, req)
+	if err == nil {
+		d.note(v, req, answer)
+	}
+	return answer, err
 }
 
 func (d *door) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
@@ -118,7 +182,14 @@ func (c checked) RecvMsg(m any) error {
 type running struct {
 	ctx    context.Context //nolint:containedctx // lives for one request
 	server *etcdserver.EtcdServer
+	ledger *ledger
 }
+
+func (r running) owner(id int64) cluster.HostID { return r.ledger.owner(id) }
+
+func (r running) learn(id int64, host cluster.HostID) { r.ledger.granted(id, host) }
+
+func (r running) has(host cluster.HostID) share { return r.ledger.of(host) }
 
 func (r running) record(key string) (value []byte, modRev, now int64) {
 	got, err := r.server.KV().Range(r.ctx, []byte(key), nil, mvcc.RangeOptions{})

@@ -81,7 +81,7 @@ func Start(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.TLS != nil {
 		s.scheme = "https"
 	}
-	d := &door{accept: cfg.Accept}
+	d := newDoor(cfg.Accept)
 	if s.web, err = newWebSocket(cfg.DataDir); err == nil {
 		s.etcd, err = start(ctx, settings(cfg, addr, s.streams, d, s.web), d)
 	}
@@ -124,10 +124,11 @@ func start(ctx context.Context, settings *embed.Config, d *door) (e *embed.Etcd,
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", settings.Dir, err)
 	}
-	d.open(e.Server)
 	select {
 	case <-e.Server.ReadyNotify():
-		return e, nil
+		if err = d.open(ctx, e.Server); err == nil {
+			return e, nil
+		}
 	case err = <-e.Err():
 	case <-e.Server.StopNotify():
 		err = errors.New("etcd stopped")

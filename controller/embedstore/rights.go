@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -27,6 +28,12 @@ type facts interface {
 	record(key string) (value []byte, modRev, now int64)
 	// attached returns the keys that live on a lease; none on one that is gone.
 	attached(lease int64) ([]string, error)
+	// owner returns the host to which a lease was granted; empty if that is not known.
+	owner(lease int64) cluster.HostID
+	// learn notes whose a lease is by what lives on it.
+	learn(lease int64, host cluster.HostID)
+	// has returns what a host has in the store.
+	has(host cluster.HostID) share
 }
 
 // errRights is every refusal.
@@ -52,14 +59,11 @@ func (r rights) check(req any) error {
 		}
 		return nil // cancel and progress
 	case *pb.LeaseGrantRequest:
-		if q.ID != 0 {
-			return fmt.Errorf("lease %d: %w", q.ID, errRights)
-		}
-		return nil
+		return r.grant(q)
 	case *pb.LeaseKeepAliveRequest:
-		return nil
+		return r.lease("renew", q.ID)
 	case *pb.LeaseRevokeRequest:
-		return r.revoke(q.ID)
+		return r.lease("revoke", q.ID)
 	}
 	return fmt.Errorf("%T: %w", req, errRights) // a put or delete alone compares nothing
 }
@@ -96,12 +100,27 @@ func (r rights) txn(q *pb.TxnRequest) error {
 	if len(q.Failure) > 0 {
 		return fmt.Errorf("a transaction with an else: %w", errRights)
 	}
+	s := r.has(r.host)
 	for _, op := range q.Success {
 		if err := r.op(op, q.Compare); err != nil {
 			return err
 		}
+		if p := op.GetRequestPut(); p != nil {
+			if err := r.fits(&s, p); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// fits allows what a host still has room for.
+func (r rights) fits(s *share, q *pb.PutRequest) error {
+	before := -1
+	if value, modRev, _ := r.record(string(q.Key)); modRev > 0 {
+		before = len(value)
+	}
+	return s.add(string(q.Key), len(q.Value), before)
 }
 
 func (r rights) op(op *pb.RequestOp, compared []*pb.Compare) error {
@@ -119,8 +138,14 @@ func (r rights) op(op *pb.RequestOp, compared []*pb.Compare) error {
 
 func (r rights) put(q *pb.PutRequest, compared []*pb.Compare) error {
 	key := string(q.Key)
-	if q.IgnoreValue || len(q.Value) > store.MaxValueLen {
+	if q.IgnoreValue || q.IgnoreLease || len(q.Value) > store.MaxValueLen {
 		return fmt.Errorf("write %.160q: %w", key, errRights)
+	}
+	if q.Lease != 0 {
+		// On another's lease it would keep that host from ending it.
+		if err := r.lease("use", q.Lease); err != nil {
+			return err
+		}
 	}
 	if r.own(key) {
 		return nil
@@ -201,18 +226,43 @@ func (r rights) endpoints(key string) (network string, ok bool) {
 	return network, ok && found
 }
 
-// revoke allows the leases on which nothing is another host's: every record
-// shows the lease that it lives on.
-func (r rights) revoke(lease int64) error {
-	keys, err := r.attached(lease)
+// grant allows leases that do not outlive their host for long, as many as a host needs.
+func (r rights) grant(q *pb.LeaseGrantRequest) error {
+	if q.ID != 0 {
+		return fmt.Errorf("lease %d: %w", q.ID, errRights)
+	}
+	if q.TTL > int64(maxTTL/time.Second) {
+		return fmt.Errorf("a lease of %d seconds: want at most %d: %w", q.TTL, int64(maxTTL/time.Second), errShare)
+	}
+	if n := r.has(r.host).leases; n >= maxLeases {
+		return fmt.Errorf("this host has %d leases, the most that one host may have: wait until those end that its agent had when it ran before: %w", n, errShare)
+	}
+	return nil
+}
+
+// lease allows what is done with a lease that is the host's own. Where nobody knows whose
+// it is, nothing that lives on it may be another host's: every record shows the lease
+// that it lives on.
+func (r rights) lease(doing string, id int64) error {
+	switch r.owner(id) {
+	case r.host:
+		return nil
+	case "":
+	default:
+		return fmt.Errorf("%s another host's lease: %w", doing, errRights)
+	}
+	keys, err := r.attached(id)
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
 		value, _, _ := r.record(key)
 		if !r.own(key) && r.holds(key, value) != nil {
-			return fmt.Errorf("revoke lease of %.160q: %w", key, errRights)
+			return fmt.Errorf("%s lease of %.160q: %w", doing, key, errRights)
 		}
+	}
+	if len(keys) > 0 {
+		r.learn(id, r.host)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package embedstore
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -18,8 +19,25 @@ const (
 	other = cluster.HostID("0000000000000000000000000000000b")
 )
 
-// held is a store in which two hosts hold a subnet each.
+// held is a store in which two hosts hold a subnet each, and have nothing else unless
+// it says so.
 type held map[string][]byte
+
+func (h held) owner(lease int64) cluster.HostID {
+	return map[int64]cluster.HostID{4: me, 5: other}[lease]
+}
+
+func (h held) has(cluster.HostID) share { return share{} }
+
+func (h held) learn(int64, cluster.HostID) {}
+
+// full is a store in which each host has as much as it may.
+type full struct {
+	held
+	share
+}
+
+func (f full) has(cluster.HostID) share { return f.share }
 
 func (h held) record(key string) ([]byte, int64, int64) {
 	if v, ok := h[key]; ok {
@@ -59,6 +77,11 @@ func put(key string, value []byte) *pb.RequestOp {
 
 func del(key, end string) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte(end)}}}
+}
+
+func on(lease int64, op *pb.RequestOp) *pb.RequestOp {
+	op.GetRequestPut().Lease = lease
+	return op
 }
 
 func get(key, end string) *pb.RequestOp {
@@ -134,7 +157,16 @@ func TestRights(t *testing.T) {
 
 		{"a lease", &pb.LeaseGrantRequest{TTL: 1}, true},
 		{"a lease of its choice", &pb.LeaseGrantRequest{TTL: 1, ID: 7}, false},
+		{"a lease for a year", &pb.LeaseGrantRequest{TTL: 365 * 24 * 3600}, false},
 		{"renew", &pb.LeaseKeepAliveRequest{ID: 1}, true},
+		{"renew what it was granted", &pb.LeaseKeepAliveRequest{ID: 4}, true},
+		{"renew one that is gone", &pb.LeaseKeepAliveRequest{ID: 9}, true},
+		{"renew another's", &pb.LeaseKeepAliveRequest{ID: 2}, false},
+		{"renew what another was granted", &pb.LeaseKeepAliveRequest{ID: 5}, false},
+		{"renew a mixed lease", &pb.LeaseKeepAliveRequest{ID: 3}, false},
+		{"its host on its lease", txn(on(4, put(store.HostKey(me), nil))), true},
+		{"its host on another's lease", txn(on(2, put(store.HostKey(me), nil))), false},
+		{"its host on what another was granted", txn(on(5, put(store.HostKey(me), nil))), false},
 		{"end its lease", &pb.LeaseRevokeRequest{ID: 1}, true},
 		{"end another's lease", &pb.LeaseRevokeRequest{ID: 2}, false},
 		{"end a mixed lease", &pb.LeaseRevokeRequest{ID: 3}, false},
@@ -147,6 +179,42 @@ func TestRights(t *testing.T) {
 	} {
 		if err := (rights{me, facts}).check(c.req); (err == nil) != c.may {
 			t.Errorf("%s: %v, want it allowed: %v", c.name, err, c.may)
+		}
+	}
+}
+
+// TestShare: what a host has no room for is refused, with what to do; what replaces or
+// removes something is not.
+func TestShare(t *testing.T) {
+	old := store.EndpointKey("blue", me, "old")
+	facts := held{mine: leaseOf(t, mine, me), old: bytes.Repeat([]byte{'x'}, 100)}
+	var many share
+	many.records = [kinds]int{store.MaxHostEndpoints, store.MaxHostLeases, mostOf[clones].most}
+	many.bytes, many.leases = maxBytes, maxLeases
+	two := many
+	two.records[endpoints]--
+	two.bytes = 0
+	for _, c := range []struct {
+		name string
+		has  share
+		req  any
+		want string // "" = it may
+	}{
+		{"an endpoint", many, txn(put(store.EndpointKey("blue", me, "new"), nil)), "16384 endpoints, the most that one host may have: run containers on other hosts"},
+		{"a subnet", many, txn(put(free, leaseOf(t, free, me)), at(free, 0)), "16384 subnets and static addresses"},
+		{"a clone", many, txn(put(store.CloneKey(me, "x"), nil)), "16 notes of cloned agents"},
+		{"the same endpoint", many, txn(put(old, bytes.Repeat([]byte{'y'}, 100))), ""},
+		{"a longer endpoint", many, txn(put(old, bytes.Repeat([]byte{'y'}, 101))), "fewer aliases and labels"},
+		{"an endpoint goes", many, txn(del(old, "")), ""},
+		{"its subnet again", many, txn(put(mine, leaseOf(t, mine, me)), at(mine, 50)), ""},
+		{"the last", two, txn(put(store.EndpointKey("blue", me, "new"), nil)), ""},
+		{"the last and one more", two, &pb.TxnRequest{Success: []*pb.RequestOp{put(store.EndpointKey("blue", me, "a"), nil), put(store.EndpointKey("blue", me, "b"), nil)}}, "16384 endpoints"},
+		{"a lease", many, &pb.LeaseGrantRequest{TTL: 1}, "32 leases"},
+		{"a lease that lives long", share{}, &pb.LeaseGrantRequest{TTL: 365 * 24 * 3600}, "want at most 2678400"},
+	} {
+		err := (rights{me, full{facts, c.has}}).check(c.req)
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, errShare) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
 }

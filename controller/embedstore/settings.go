@@ -20,8 +20,10 @@ const (
 	electionMs = 250
 	// History is bounded in revisions, not in hours: the disk is then bounded
 	// whatever the rate of writes, and a reader that was away for longer lists
-	// again. Checked every five minutes.
-	keptRevisions = "100000"
+	// again. Checked every five minutes. So many of the longest records, and what one
+	// host may write in the meantime, stay below the quota, at which nobody could
+	// write any more.
+	keptRevisions = "20000"
 	quota         = 2 << 30 // bytes
 	// memberURL names the member to itself. Nobody connects to it; it only has
 	// to stay the same, since it is written into the data.

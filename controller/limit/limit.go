@@ -40,6 +40,9 @@ func New[S comparable](burst int, refill time.Duration, now func() time.Time) *L
 // Take takes a token, if there is one.
 func (l *Limit[S]) Take(from S) bool { return l.draw(from, 1) }
 
+// TakeN takes n tokens, if there are as many.
+func (l *Limit[S]) TakeN(from S, n int) bool { return l.draw(from, float64(n)) }
+
 // Has reports whether there is a token, and takes none.
 func (l *Limit[S]) Has(from S) bool { return l.draw(from, 0) }
 
@@ -51,7 +54,7 @@ func (l *Limit[S]) draw(from S, n float64) bool {
 		b = bucket{left: l.burst}
 	}
 	b = l.filled(b)
-	if b.left < 1 {
+	if b.left < max(n, 1) {
 		return false
 	}
 	if n > 0 && (known || l.room()) {

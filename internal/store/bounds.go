@@ -18,6 +18,11 @@ const (
 	MaxValueLen = 64 << 10
 	// sealRoom is what a signature may add to a value that was encoded.
 	sealRoom = 256
+	// MaxHostEndpoints and MaxHostLeases are how many endpoints one host may have, and
+	// subnets and static addresses: a bridge takes a thousand containers, and hosts run
+	// hundreds.
+	MaxHostEndpoints = 16384
+	MaxHostLeases    = 16384
 	// minMTU is what every IPv4 host must accept (RFC 791 section 3.1).
 	minMTU = 576
 	maxMTU = 65535

@@ -153,6 +153,9 @@ func (b *snapshotBuilder) build() (*cluster.Snapshot, []cluster.Problem) {
 	for i := range b.hosts {
 		b.hosts[i].Draining = b.draining[b.hosts[i].ID]
 	}
-	slices.SortFunc(b.problems, func(x, y cluster.Problem) int { return cmp.Compare(x.Subject, y.Subject) })
+	b.bound()
+	slices.SortFunc(b.problems, func(x, y cluster.Problem) int {
+		return cmp.Or(cmp.Compare(x.Subject, y.Subject), cmp.Compare(x.What, y.What))
+	})
 	return cluster.NewSnapshot(b.revision, b.networks, b.hosts, b.leases).WithEndpoints(b.endpoints), b.problems
 }

@@ -73,6 +73,10 @@ func TestThief(t *testing.T) {
 			try("take "+r.Key, err)
 		}
 		if r.Lease != 0 {
+			_, err := kv.KeepAlive(t.Context(), r.Lease)
+			try("keep alive the lease of "+r.Key, err)
+			_, err = kv.Txn(t.Context(), nil, []store.Write{store.Put(store.HostKey(me), []byte("{}"), r.Lease)})
+			try("write on the lease of "+r.Key, err)
 			try("end the lease of "+r.Key, kv.Revoke(t.Context(), r.Lease))
 		}
 	}
