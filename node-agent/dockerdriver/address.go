@@ -59,16 +59,12 @@ func (d *Driver) gateway(pool netip.Prefix, want netip.Addr) (netip.Prefix, erro
 
 // releaseAddress gives back what no endpoint has got.
 func (d *Driver) releaseAddress(_ context.Context, m releaseAddress) (any, error) {
-	pool, err := netip.ParsePrefix(m.PoolID)
-	if err != nil {
-		return nil, nil // none of ours, so none that we hold
-	}
-	a, err := netip.ParseAddr(m.Address)
-	if err != nil {
-		return nil, nil
-	}
-	if n, ok := byPools(d.cfg.Cluster.Snapshot(), []netip.Prefix{pool}); ok {
-		d.cfg.Attachments.Unreserve(n.Name, a.Unmap())
+	pool, poolErr := netip.ParsePrefix(m.PoolID)
+	a, addrErr := netip.ParseAddr(m.Address)
+	if poolErr == nil && addrErr == nil { // else it is none that we hold
+		if n, ok := byPools(d.cfg.Cluster.Snapshot(), []netip.Prefix{pool}); ok {
+			d.cfg.Attachments.Unreserve(n.Name, a.Unmap())
+		}
 	}
 	return nil, nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,7 +166,7 @@ func (r *fakeRoom) List() []cluster.Attachment {
 	for _, a := range r.atts {
 		out = append(out, a)
 	}
-	slices.SortFunc(out, func(a, b cluster.Attachment) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
+	slices.SortFunc(out, func(a, b cluster.Attachment) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 

@@ -6,14 +6,9 @@ package dockerdriver
 
 // The keys of options that are read (libnetwork/netlabel).
 const (
-	keyGeneric      = "com.docker.network.generic"              // the map of `-o`
-	keyInternal     = "com.docker.network.internal"             // `--internal`
-	keyPortMap      = "com.docker.network.portmap"              // of `-p`
-	keyEndpointName = "com.docker.network.endpoint.name"        // from engine 29 on
-	keyMAC          = "com.docker.network.endpoint.macaddress"  // of `--mac-address`
-	keyRequestType  = "RequestAddressType"                      // of an address
-	typeGateway     = "com.docker.network.gateway"              // its value for a gateway
-	typeAux         = "com.docker.network.driver.aux_addresses" // unused by engines, kept apart all the same
+	keyMAC         = "com.docker.network.endpoint.macaddress"
+	keyRequestType = "RequestAddressType"         // of an address
+	typeGateway    = "com.docker.network.gateway" // its value for a gateway
 )
 
 // The options of `docker network create -o` that are ours.
@@ -55,8 +50,7 @@ type createNetwork struct {
 }
 
 type networkOptions struct {
-	Generic  map[string]any `json:"com.docker.network.generic"`
-	Internal bool           `json:"com.docker.network.internal"`
+	Generic map[string]any `json:"com.docker.network.generic"` // the map of -o
 }
 
 type networkRef struct {
@@ -154,7 +148,6 @@ type requestPool struct {
 type grantedPool struct {
 	PoolID string
 	Pool   string
-	Data   map[string]string
 }
 
 type poolRef struct {
@@ -169,7 +162,6 @@ type requestAddress struct {
 
 type grantedAddress struct {
 	Address string
-	Data    map[string]string
 }
 
 type releaseAddress struct {

@@ -38,7 +38,7 @@ func TestTranscripts(t *testing.T) {
 			for i, f := range ar.Files {
 				message, want, _ := strings.Cut(string(f.Data), "----\n")
 				answer, failure := r.call(t, f.Name, message)
-				got := print(t, answer, failure)
+				got := printed(t, answer, failure)
 				if *update {
 					ar.Files[i].Data = []byte(message + "----\n" + got)
 				} else if got != want {
@@ -57,7 +57,7 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-func print(t *testing.T, answer map[string]any, failure string) string {
+func printed(t *testing.T, answer map[string]any, failure string) string {
 	t.Helper()
 	if failure != "" {
 		return "error: " + failure + "\n"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/lab/labtest"
@@ -84,6 +85,46 @@ func TestEngineRestarts(t *testing.T) {
 				one.docker(t, "rm", "-f", "stays", "mortal")
 				one.cleared(t)
 			})
+		}
+	})
+}
+
+// TestEngineKilledInTheMiddle: an engine that dies while it starts containers, at whatever
+// point, leaves nothing once it is back and its containers are removed.
+func TestEngineKilledInTheMiddle(t *testing.T) {
+	everyEngine(t, func(t *testing.T, v version) {
+		_, one, two := pair(t, v, config{})
+		two.run(t, "--name", "db", "--network", "blue")
+		offered := func() error {
+			if !strings.Contains(one.Run(t, "h1", "ip", "-o", "link"), " ovp") {
+				return errors.New("no interface waits for the engine")
+			}
+			return nil
+		}
+		attached := func() error {
+			if !strings.Contains(one.Run(t, "h1", "ovlctl", "agent", "plan"), "netns /var/run/docker/netns") {
+				return errors.New("no interface has arrived")
+			}
+			return nil
+		}
+		for name, moment := range map[string]func() error{"an interface waits for it": offered, "an interface has arrived": attached} {
+			var ended sync.WaitGroup
+			for n := range 6 {
+				ended.Go(func() {
+					one.try(t, "run", "-d", "--name", fmt.Sprintf("c%d", n), "--network", "blue", "-p", fmt.Sprintf("%d:80", 8080+n), image)
+				})
+			}
+			labtest.Until(t, name, moment)
+			one.kill(t)
+			ended.Wait()
+			one.start(t)
+			if all := strings.Fields(one.docker(t, "ps", "-aq")); len(all) > 0 {
+				one.docker(t, append([]string{"rm", "-f"}, all...)...)
+			}
+			one.cleared(t)
+			one.run(t, "--name", "after", "--network", "blue", "-p", "8080:80")
+			one.mustReach(t, "after", two.address(t, "db", "blue"))
+			one.docker(t, "rm", "-f", "after")
 		}
 	})
 }
