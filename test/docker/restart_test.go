@@ -12,9 +12,9 @@ import (
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
-// TestAgentRestarts: containers that run notice nothing of an agent that is stopped or
-// killed and started again, and the engine goes on with it.
-func TestAgentRestarts(t *testing.T) {
+// TestAgentIsAsked: what an engine asks while its agent is away, stopped or killed, is
+// answered when that is back.
+func TestAgentIsAsked(t *testing.T) {
 	everyEngine(t, func(t *testing.T, v version) {
 		l, one, two := pair(t, v, config{})
 		one.run(t, "--name", "web", "--network", "blue", "-p", "8080:80")
@@ -47,45 +47,6 @@ func TestAgentRestarts(t *testing.T) {
 		}
 		one.docker(t, "rm", "-f", "web")
 		one.cleared(t)
-	})
-}
-
-// TestEngineRestarts: an engine that is stopped or killed and started again finds its
-// containers on their networks: those that lived on (live-restore), and those that it
-// starts again (restart: always). Nothing is left of the others.
-func TestEngineRestarts(t *testing.T) {
-	everyEngine(t, func(t *testing.T, v version) {
-		for _, live := range []bool{true, false} {
-			t.Run(fmt.Sprintf("live-restore %v", live), func(t *testing.T) {
-				_, one, two := pair(t, v, config{liveRestore: live})
-				two.run(t, "--name", "db", "--network", "blue")
-				db := two.address(t, "db", "blue")
-				one.run(t, "--name", "stays", "--network", "blue", "--restart", "always", "--ip", "10.70.9.9")
-				one.run(t, "--name", "mortal", "--network", "blue")
-				for name, end := range map[string]func(testing.TB){"stopped": one.stop, "killed": one.kill} {
-					end(t)
-					if live {
-						two.mustReach(t, "db", "10.70.9.9")
-					}
-					one.start(t)
-					labtest.Until(t, "the container that stays is reached after its engine was "+name, func() error {
-						return errors.Join(one.reaches(t, "stays", db), two.reaches(t, "db", "10.70.9.9"))
-					})
-					runs := one.docker(t, "ps", "--format", "{{.Names}}")
-					if strings.Contains(runs, "mortal") != live {
-						t.Errorf("runs after the engine was %s: %q", name, runs)
-					}
-					if live {
-						one.mustReach(t, "mortal", db)
-					} else {
-						one.docker(t, "start", "mortal")
-					}
-					one.rests(t)
-				}
-				one.docker(t, "rm", "-f", "stays", "mortal")
-				one.cleared(t)
-			})
-		}
 	})
 }
 
