@@ -67,7 +67,7 @@ func TestNames(t *testing.T) {
 		}
 		id := one.run(t, "--name", "Web_1", "--network", "blue", "--network-alias", "www", "--network-alias", "shared")
 		two.run(t, "--name", "db", "--network", "blue", "--network-alias", "shared")
-		web, db := one.at(t, "Web_1", "blue"), two.at(t, "db", "blue")
+		web, db := one.address(t, "Web_1", "blue"), two.address(t, "db", "blue")
 		for _, name := range []string{"web_1", "Web_1", "www", id[:12], "web_1.blue", "www.blue.ovl.internal"} {
 			two.knows(t, "db", name, web)
 		}
@@ -91,25 +91,25 @@ func TestNames(t *testing.T) {
 		two.knows(t, "db", "web_1", "NXDOMAIN")
 		one.docker(t, "network", "connect", "--alias", "safe", "vault", "front")
 		two.docker(t, "network", "connect", "vault", "db")
-		two.knows(t, "db", "safe", one.at(t, "front", "vault"))
+		two.knows(t, "db", "safe", one.address(t, "front", "vault"))
 		one.docker(t, "network", "disconnect", "vault", "front")
 		two.knows(t, "db", "safe", "NXDOMAIN")
 		one.docker(t, "rm", "-f", "front")
 		two.knows(t, "db", "front", "NXDOMAIN")
 		one.run(t, "--name", "front", "--network", "blue")
-		two.knows(t, "db", "front", one.at(t, "front", "blue"))
+		two.knows(t, "db", "front", one.address(t, "front", "blue"))
 
 		// On an internal network alone there are names, and no way out.
 		one.run(t, "--name", "inner", "--network", "vault")
 		two.run(t, "--name", "other", "--network", "vault")
-		two.knows(t, "other", "inner", one.at(t, "inner", "vault"))
+		two.knows(t, "other", "inner", one.address(t, "inner", "vault"))
 		two.pings(t, "other", "inner")
 		if r := two.try(t, "exec", "other", "ping", "-c1", "-W1", "192.168.77.254"); r.Code == 0 {
 			t.Error("a container of an internal network reaches the outside")
 		}
 		// A name that no container of the cluster can have is told of.
 		one.run(t, "--name", "a.b", "--network", "blue", "--network-alias", "dotted")
-		two.knows(t, "db", "dotted", one.at(t, "a.b", "blue"))
+		two.knows(t, "db", "dotted", one.address(t, "a.b", "blue"))
 		problem(t, l, "h1", `container "a.b"`, "no DNS label")
 	})
 }
@@ -132,23 +132,17 @@ func TestNamesOfOthers(t *testing.T) {
 			e.knows(t, c, "www.example.com", "198.51.100.7")
 		}
 		for _, c := range []string{"onbridge", "onplain", "onhost"} {
-			if got := e.answer(t, c, "web.blue.ovl.internal"); got == e.at(t, "web", "blue") {
+			if got := e.answer(t, c, "web.blue.ovl.internal"); got == e.address(t, "web", "blue") {
 				t.Errorf("%s is on none of our networks and knows web: %s", c, got)
 			}
 		}
 		// On both, it knows both, whichever its default route leads to.
 		e.docker(t, "network", "connect", "blue", "onplain")
-		e.knows(t, "onplain", "web", e.at(t, "web", "blue"))
+		e.knows(t, "onplain", "web", e.address(t, "web", "blue"))
 		e.knows(t, "onplain", "www.example.com", "198.51.100.7")
 		// Nobody on the underlay is served.
 		if r := l.Do(t, lab.Outside, "sh", "-c", "ip route add 169.254.53.53 via 192.168.77.1 && timeout 3 dig +tries=1 +time=1 @169.254.53.53 www.example.com"); r.Code == 0 {
 			t.Errorf("a stranger is answered: %s", r.Stdout)
 		}
 	})
-}
-
-// at returns the address that the engine shows of a container on a network.
-func (e *engine) at(tb testing.TB, container, network string) string {
-	tb.Helper()
-	return e.docker(tb, "inspect", "--format", "{{(index .NetworkSettings.Networks \""+network+"\").IPAddress}}", container)
 }

@@ -18,6 +18,8 @@ func (m *Mirror) do(ctx context.Context, op Op) error {
 			return nil
 		}
 		if err == nil {
+			op.Docker.ID = id
+			m.note(op)
 			m.cfg.Log.Info("network made on the container engine", "network", op.Network, "docker_network", id)
 		}
 		return err
@@ -32,6 +34,7 @@ func (m *Mirror) do(ctx context.Context, op Op) error {
 		m.Wake() // one in its place may have to be made
 		return nil
 	case Bind:
+		m.note(op)
 		return m.cfg.Book.Bind(op.Docker.ID, op.Network)
 	case Adopt:
 		return m.adopt(ctx, op)
@@ -44,11 +47,24 @@ func (m *Mirror) adopt(ctx context.Context, op Op) error {
 	if err := m.cfg.Cluster.CreateNetwork(ctx, op.Network, prefixes(op.Docker.Subnets), op.Docker.Internal); err != nil {
 		return err
 	}
+	m.note(op)
 	if err := m.cfg.Book.Bind(op.Docker.ID, op.Network); err != nil {
 		return err
 	}
 	m.cfg.Log.Info("network of the container engine made in the cluster", "network", op.Network, "docker_network", op.Docker.ID)
 	return m.cfg.Refresh(ctx)
+}
+
+// note takes note of which of the cluster's a network of the engine now is: it may be
+// removed before another pass has seen that, and the book forgets it with its end.
+func (m *Mirror) note(op Op) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if op.Verb == Create {
+		m.last.Networks = append(m.last.Networks, op.Docker)
+	} else {
+		m.last.Bound[op.Docker.ID] = op.Network
+	}
 }
 
 // expect notes that we are removing a network, so that its event is not taken for a

@@ -36,7 +36,7 @@ type Cluster interface {
 // Book says which of the engine's networks is which of the cluster's, where they are
 // not marked.
 type Book interface {
-	Bound() map[string]string
+	Bound() map[string]string // the caller's own
 	Bind(id, network string) error
 }
 
