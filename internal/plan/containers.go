@@ -90,10 +90,10 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 		dataplane.Link{
 			LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth,
 			MAC: hostEndMAC(host), MTU: n.mtu, Up: true, Alias: alias, Master: BridgeName(n.VNI, itf.Segment),
-			// Who asks the host for his own published port gets the answer by the
-			// way that he came: the bridge itself forwards it where br_netfilter
-			// has it translated (br_nf_pre_routing_finish).
-			Hairpin: len(att.Ports) > 0,
+			// Who asks the host for his own published port, or for a service that he
+			// himself is, gets the answer by the way that he came: the bridge itself
+			// forwards it where br_netfilter has it translated (br_nf_pre_routing_finish).
+			Hairpin: len(att.Ports) > 0 || n.Services,
 		},
 	)
 	p.shape(dataplane.QdiscKey{Link: host}, itf.Bandwidth.Ingress, n.mtu)

@@ -28,11 +28,11 @@ var programs = []string{"etcd", "kube-apiserver", "kube-controller-manager", "ku
 // nodes are the lab's members.
 type kubernetes struct {
 	*labtest.Lab
-	bin     string // directory of the programs
-	files   string // directory of their files, which all hosts see
-	api     string // URL
-	kubelet map[string]*labtest.Daemon
-	proxy   map[string]*labtest.Daemon
+	bin   string // directory of the programs
+	files string // directory of their files, which all hosts see
+	api   string // URL
+	// by node
+	containerd, kubelet map[string]*labtest.Daemon
 }
 
 // up makes a lab with a control plane, and containerd on each member. There are
@@ -40,7 +40,7 @@ type kubernetes struct {
 func up(t *testing.T, name string) *kubernetes {
 	t.Helper()
 	l := labtest.Up(t, lab.Config{Name: name, Hosts: 2, Idle: true, AgentArgs: []string{"--cni-conf-dir", "/etc/cni/net.d", "--cni-network", "pods"}})
-	k := &kubernetes{Lab: l, bin: t.TempDir(), files: t.TempDir(), kubelet: map[string]*labtest.Daemon{}, proxy: map[string]*labtest.Daemon{}}
+	k := &kubernetes{Lab: l, bin: t.TempDir(), files: t.TempDir(), containerd: map[string]*labtest.Daemon{}, kubelet: map[string]*labtest.Daemon{}}
 	kube, err := filepath.Abs(os.Getenv(kubeEnv))
 	must(t, err)
 	for _, p := range programs {
@@ -52,7 +52,7 @@ func up(t *testing.T, name string) *kubernetes {
 	k.credentials(t)
 	k.controlPlane(t, control.Address)
 	for _, h := range l.Members() {
-		containerd.Start(t, l, h)
+		k.containerd[h] = containerd.Start(t, l, h)
 	}
 	return k
 }

@@ -38,5 +38,7 @@ func TestPods(t *testing.T) {
 	t.Run("reach", k.testReach)
 	t.Run("names", k.testNames)
 	t.Run("host port", k.testHostPort)
+	t.Run("restarts", k.testRestarts)
 	t.Run("leave nothing", func(t *testing.T) { k.testLeave(t, before) })
+	t.Run("services", k.testServices) // kube-proxy leaves what it wrote behind
 }
