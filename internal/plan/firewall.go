@@ -118,7 +118,6 @@ func (p *planner) forwardRules(f dataplane.Family, on []pooled, bridges []string
 	rules = append(rules, "-i ovx+ -j DROP")
 	rules = append(rules, p.directDrops(f, on)...)
 	rules = append(rules, portForwards(on, bridges)...)
-	rules = append(rules, serviceForwards(on)...)
 	rules = append(rules, "-o ovb+ -j DROP", "-o ovx+ -j DROP")
 	for _, n := range on {
 		rules = append(rules, outwardRules(f, n)...)
@@ -198,6 +197,7 @@ func inputRules(f dataplane.Family, on []pooled) []string {
 	for _, n := range on {
 		rules = append(rules, fmt.Sprintf("-d %s -i ovb+ -j DROP", n.pool.Prefix))
 	}
+	rules = append(rules, serviceInputs(on)...)
 	return append(rules, "-i ovx+ -j DROP")
 }
 
@@ -224,7 +224,7 @@ func masqueradeRules(f dataplane.Family, on []pooled) []string {
 
 // untrackedRules keep connection tracking away from traffic between containers
 // of one network, which no rule needs it for and which it costs a sixth of the
-// throughput; unless the hosts lead connections there: see [serviceForwards]. What is for this host itself stays tracked: its own firewall may
+// throughput; unless the hosts lead connections there: see services.go. What is for this host itself stays tracked: its own firewall may
 // need that.
 func (p *planner) untrackedRules(f dataplane.Family, on []pooled) []string {
 	rules := slices.Concat(p.guardRules(), p.reverseRule(f), p.tunnelRule(f), loopbackRules(f))

@@ -177,9 +177,15 @@ func notFromHere(f dataplane.Family) []string {
 	return nil
 }
 
-// portForwards let connections in that were translated: nobody else's are for
-// the containers' bridges. An internal network has no way out by them either.
+// portForwards let connections in that were translated: to bridges behind which
+// are published ports, and to networks with services. Nobody else's are for
+// containers. An internal network has no way out by them either.
 func portForwards(on []pooled, bridges []string) []string {
+	for _, dev := range serviceDevices(on) {
+		if !slices.Contains(bridges, dev) {
+			bridges = append(bridges, dev)
+		}
+	}
 	if len(bridges) == 0 {
 		return nil
 	}

@@ -30,17 +30,25 @@ func serviceAnswers(on []pooled) []string {
 	return rules
 }
 
-// serviceForwards let connections in that were translated, but for those of the
-// containers of other networks: they are as far from these as ever. (Those of the
-// network itself have been let through before.)
-func serviceForwards(on []pooled) []string {
+// serviceDevices returns the links by which translated connections go in to networks
+// with services: to here, and to other hosts.
+func serviceDevices(on []pooled) []string {
+	var devices []string
+	for _, n := range on {
+		if n.Services {
+			devices = append(devices, n.devices()...)
+		}
+	}
+	return devices
+}
+
+// serviceInputs let the answers out of the tunnel that are for this host's own
+// processes: translated back, they are for an address of the underlay.
+func serviceInputs(on []pooled) []string {
 	var rules []string
 	for _, n := range on {
-		if !n.Services {
-			continue
-		}
-		for _, dev := range n.devices() {
-			rules = append(rules, fmt.Sprintf("! -i ovb+ -o %s -m conntrack --ctstate DNAT -j ACCEPT", dev))
+		if n.Services && n.vxlan != "" {
+			rules = append(rules, fmt.Sprintf("-i %s -m conntrack --ctstate DNAT -j RETURN", n.vxlan))
 		}
 	}
 	return rules

@@ -58,14 +58,20 @@ func Start(tb testing.TB, l *labtest.Lab, host string) *labtest.Daemon {
 	tb.Helper()
 	l.Run(tb, host, "sh", "-c", prepare+" <<'EOF'\n"+config+"EOF")
 	d := l.StartDaemon(tb, host, "containerd", "containerd", "--config", "/etc/containerd/config.toml")
-	labtest.Until(tb, "containerd answers on "+host, func() error {
-		_, err := l.Exec(tb.Context(), host, "ctr", "version")
-		return err
-	})
+	Await(tb, l, host)
 	for _, archive := range Images(tb) {
 		Import(tb, l, host, archive)
 	}
 	return d
+}
+
+// Await returns when the containerd of a host answers.
+func Await(tb testing.TB, l *labtest.Lab, host string) {
+	tb.Helper()
+	labtest.Until(tb, "containerd answers on "+host, func() error {
+		_, err := l.Exec(tb.Context(), host, "ctr", "version")
+		return err
+	})
 }
 
 // Import gives the containerd of a host the images of an archive.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/lab/labtest"
+	"github.com/ovlnet/ovl/test/containerd"
 )
 
 // attachment is what ovl's agent knows of a pod.
@@ -62,9 +63,10 @@ func (k *kubernetes) testRestarts(t *testing.T) {
 	hears(t, "asks a pod that has waited", "late", one.addr(t).String(), got, err)
 
 	k.kubelet["h1"].Kill(t)
-	k.kubelet["h1"].Start(t)
 	k.containerd["h1"].Kill(t)
 	k.containerd["h1"].Start(t)
+	containerd.Await(t, k.Lab, "h1") // nothing starts a kubelet again that does not find it
+	k.kubelet["h1"].Start(t)
 	again := k.pod(t, "h1", "again").ready(t)
 	ping.NoneLost(t)
 	k.wait(t, "condition=Ready", "node/h1", "pod/one")

@@ -86,16 +86,20 @@ func (k *kubernetes) testServices(t *testing.T) {
 		t.Errorf("a pod asks a service without pods: %+v, %v; want that it is refused", got, err)
 	}
 
-	// What belongs to another network is as far away as without services.
+	// A service is published by the node, to whoever reaches that; the pods themselves
+	// are as far from other networks as ever.
 	k.Run(t, "h1", "ovlctl", "network", "create", "red", "--subnet", "10.70.0.0/16")
 	red := k.Sandbox(t, "h1", "red", "--network", "red")
-	for _, at := range []string{far, near, one.at(t), two.at(t)} {
+	if r := red.Do(t, "curl", "-sS", "-m", "5", "http://"+far+"/"); r.Code != 0 {
+		t.Errorf("a container of another network asks a service: %s", r.Stderr)
+	}
+	for _, at := range []string{one.at(t), two.at(t)} {
 		if r := red.Do(t, "curl", "-sS", "-m", "2", "http://"+at+"/"); r.Code == 0 {
 			t.Errorf("a container of another network asks %s: %s", at, r.Stdout)
 		}
 	}
 	k.Run(t, "h1", "ovlctl", "rm", "-f", "red")
-	k.Run(t, "h1", "ovlctl", "network", "rm", "red")
+	k.Run(t, "h1", "ovlctl", "network", "rm", "--yes", "red")
 	k.do(t, "delete", "service", "far", "near", "empty")
 	k.remove(t, one, two, beside, host)
 }
