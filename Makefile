@@ -42,6 +42,12 @@ build: ## the four static binaries, into bin/
 demo: build need-lab ## three hosts on this machine: networks, containers, pings, isolation, NAT
 	@./deploy/demo.sh
 
+# What the image is called; for push, with the registry's name.
+IMAGE ?= ovl:$(VERSION)
+.PHONY: image
+image: build ## a container image of them, into bin/ovl-image.tar
+	@go run ./deploy/image -name $(IMAGE) -o bin/ovl-image.tar
+
 ##@ Work on it
 .PHONY: test
 test: build need-test ## all tests that run on one machine; no root needed

@@ -32,6 +32,6 @@ containers for ovlctl, CNI and Docker. Stopping it leaves the data path in place
 	}
 	settings.Daemon(root, telemetry.Version())
 	o.bind(root)
-	root.AddCommand(newJoinCommand(&o), newCleanupCommand(&o))
+	root.AddCommand(newJoinCommand(&o), newCleanupCommand(&o), newInstallCNICommand())
 	return root
 }

@@ -1,0 +1,77 @@
+//go:build kubernetes
+
+package kubernetes_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ovlnet/ovl/internal/lab"
+	"github.com/ovlnet/ovl/test/containerd"
+)
+
+// TestDaemonSet makes a cluster as docs/guide/kubernetes.md does: deploy/kubernetes
+// as it ships, but for the controller's address and the image, installs the plugin
+// and runs the agents.
+func TestDaemonSet(t *testing.T) {
+	k := up(t, "kube-daemon")
+	archive := k.file("ovl.tar")
+	pack := exec.CommandContext(t.Context(), "go", "run", "../../deploy/image", "-bin", k.Config().BinDir, "-name", "registry.example/ovl:dev", "-o", archive)
+	if out, err := pack.CombinedOutput(); err != nil {
+		t.Fatalf("pack the image: %v: %s", err, out)
+	}
+	for _, h := range k.Members() {
+		containerd.Import(t, k.Lab, h, archive)
+		k.node(t, h)
+	}
+	k.Run(t, lab.Control, "ovlctl", "network", "create", "pods", "--subnet", podRange, "--services")
+	token := k.Run(t, lab.Control, "ovlctl", "token", "create", "--uses", "2", "-o", "name")
+
+	manifests := k.manifests(t)
+	k.do(t, "create", "namespace", "ovl")
+	k.do(t, "apply", "-k", manifests, "--dry-run=server", "--validate=strict")
+	k.do(t, "-n", "ovl", "create", "secret", "generic", "ovl-join", "--from-literal=token="+token)
+	k.do(t, "apply", "-k", manifests, "--validate=strict")
+	k.do(t, "-n", "ovl", "rollout", "status", "daemonset/ovl-agent", patience)
+	k.wait(t, "condition=Ready", "node/h1", "node/h2")
+
+	one, two := k.pod(t, "h1", "one").ready(t), k.pod(t, "h2", "two").ready(t)
+	got, err := one.asks(t, two.at(t))
+	hears(t, "pod one asks pod two", "two", one.addr(t).String(), got, err)
+
+	// An update of the agents loses no packet.
+	ping := k.StartPing(t, "h1", one.namespace(t), two.addr(t))
+	k.do(t, "-n", "ovl", "rollout", "restart", "daemonset/ovl-agent")
+	k.do(t, "-n", "ovl", "rollout", "status", "daemonset/ovl-agent", patience)
+	ping.NoneLost(t)
+	three := k.pod(t, "h2", "three").ready(t)
+	got, err = one.asks(t, three.at(t))
+	hears(t, "pod one asks pod three, which is new", "three", one.addr(t).String(), got, err)
+	for _, h := range k.Members() {
+		if err := k.AtRest(t, h); err != nil {
+			t.Error(err)
+		}
+	}
+	k.remove(t, one, two, three)
+}
+
+// manifests returns a copy of deploy/kubernetes with the lab's controller in it.
+func (k *kubernetes) manifests(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.CopyFS(dir, os.DirFS("../../deploy/kubernetes")))
+	path := filepath.Join(dir, "kustomization.yaml")
+	text, err := os.ReadFile(path)
+	must(t, err)
+	control, err := k.Host(lab.Control)
+	must(t, err)
+	changed := strings.Replace(string(text), "10.0.0.1:6790", control.Address+":6790", 1)
+	if changed == string(text) {
+		t.Fatalf("%s names no controller at 10.0.0.1:6790", path)
+	}
+	must(t, os.WriteFile(path, []byte(changed), 0o600))
+	return dir
+}
