@@ -68,6 +68,10 @@ engine29: ## Docker engine 29 for test-docker, into bin/engine29
 
 # Building Kubernetes takes minutes the first time; it is kept in go's cache.
 KUBE ?= $(CURDIR)/bin/test/kube
+.PHONY: test-runtimes
+test-runtimes: build need-runtimes ## the tests with containerd, Podman, LXC and systemd-nspawn; as root
+	@OVL_BIN_DIR=$(CURDIR)/bin go test $(TESTFLAGS) -tags runtimes ./test/runtimes/...
+
 .PHONY: test-kubernetes
 test-kubernetes: build need-kubernetes ## a real Kubernetes in a lab, with ovl as its network; as root
 	@cd test/kubernetes/kube && go build -trimpath -buildvcs=false -ldflags '-s -w' -o $(KUBE) .
@@ -111,6 +115,6 @@ clean: ## what make made
 man: build ## manual pages, into man/
 	@mkdir -p man && ./bin/ovlctl man man
 
-.PHONY: need-lab need-test need-bench need-docker need-kubernetes
-need-lab need-test need-bench need-docker need-kubernetes: need-%:
+.PHONY: need-lab need-test need-bench need-docker need-kubernetes need-runtimes
+need-lab need-test need-bench need-docker need-kubernetes need-runtimes: need-%:
 	@./deploy/need.sh $*

@@ -2,7 +2,7 @@
 # Checks that this machine has what ovl's lab and tests call, and names the
 # packages of what it lacks. As root, where there is apt-get, it installs them.
 #
-#   deploy/need.sh lab|test|bench|docker|kubernetes
+#   deploy/need.sh lab|test|bench|docker|kubernetes|runtimes
 set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -47,13 +47,28 @@ busybox         busybox-static      busybox
 docker-compose  docker-compose      docker-compose
 '
 
+# Runtimes of containers on each host of a lab: see test/runtimes.
+runtimes="$test"'
+containerd      containerd          containerd
+ctr             containerd          containerd
+runc            runc                runc
+/usr/lib/cni/loopback containernetworking-plugins containernetworking-plugins
+podman          podman              podman
+conmon          conmon              conmon
+lxc-start       lxc                 lxc
+systemd-nspawn  systemd-container   systemd-container
+busybox         busybox-static      busybox
+tc              iproute2            iproute-tc
+'
+
 case ${1-} in
+runtimes) table=$runtimes ;;
 kubernetes) table=$kubernetes ;;
 bench) table=$bench ;;
 docker) table=$docker ;;
 lab) table=$lab ;;
 test) table=$test ;;
-*) echo "usage: $0 lab|test|bench|docker|kubernetes" >&2 && exit 2 ;;
+*) echo "usage: $0 lab|test|bench|docker|kubernetes|runtimes" >&2 && exit 2 ;;
 esac
 
 commands='' debian='' fedora=''
@@ -73,7 +88,7 @@ if [ -n "$commands" ]; then
 		# start what they need in namespaces of their own. Debian asks policy-rc.d
 		# whether a service may start; 101 says no (/usr/share/doc/init-system-helpers).
 		policy=/usr/sbin/policy-rc.d
-		if [ "$1" = docker ] && [ ! -e "$policy" ]; then
+		if [ ! -e "$policy" ]; then
 			printf '#!/bin/sh\nexit 101\n' >"$policy"
 			chmod 755 "$policy"
 			trap 'rm -f "$policy"' EXIT
