@@ -30,7 +30,7 @@ type fakeRoom struct {
 	cluster  *fakeCluster
 	atts     map[string]cluster.Attachment
 	reserved map[netip.Addr]bool
-	next     int
+	last     map[netip.Prefix]netip.Addr
 	fail     error // of the next change
 	calls    []string
 }
@@ -56,12 +56,12 @@ func (r *fakeRoom) Reserve(_ context.Context, _ string, pool netip.Prefix, want 
 	}
 	own := subnet(pool)
 	a := want
-	if !a.IsValid() {
-		a = own.Addr().Next()
-		for r.next++; ; {
-			if a = a.Next(); !r.taken(a) {
-				break
-			}
+	for !a.IsValid() { // none twice, as the real one rests them
+		if r.last[own] = r.last[own].Next(); !r.last[own].IsValid() {
+			r.last[own] = own.Addr().Next().Next()
+		}
+		if !r.taken(r.last[own]) {
+			a = r.last[own]
 		}
 	}
 	if r.taken(a) {
@@ -221,7 +221,7 @@ func newRig(t testing.TB, networks ...cluster.Network) *rig {
 	}
 	log := slog.New(slog.DiscardHandler)
 	c := &fakeCluster{networks: networks}
-	r := &rig{server: NewServer(log), cluster: c, book: book, room: &fakeRoom{cluster: c, atts: map[string]cluster.Attachment{}, reserved: map[netip.Addr]bool{}}}
+	r := &rig{server: NewServer(log), cluster: c, book: book, room: &fakeRoom{cluster: c, atts: map[string]cluster.Attachment{}, reserved: map[netip.Addr]bool{}, last: map[netip.Prefix]netip.Addr{}}}
 	r.Driver = New(Config{Attachments: r.room, Cluster: c, Book: book, Log: log})
 	r.server.Ready(r.Driver)
 	return r
