@@ -60,7 +60,7 @@ test: build need-test ## all tests that run on one machine; no root needed
 test-docker: build need-docker ## the tests with real Docker engines, one per lab host; as root
 	@OVL_BIN_DIR=$(CURDIR)/bin OVL_ENGINE29_DIR=$(wildcard $(CURDIR)/bin/engine29) go test $(TESTFLAGS) -tags docker ./test/docker/...
 
-# The engine that Debian has not yet, from Go modules: minutes when cold.
+# The engine that Debian has not yet, from Go modules: five minutes of one core when cold.
 .PHONY: engine29
 engine29: ## Docker engine 29 for test-docker, into bin/engine29
 	@cd test/docker/engine29 && go build -trimpath -ldflags '-s -w' -o $(CURDIR)/bin/engine29/ github.com/moby/moby/v2/cmd/dockerd github.com/moby/moby/v2/cmd/docker-proxy

@@ -189,7 +189,8 @@ func (e *engine) try(tb testing.TB, args ...string) labtest.Result {
 // run starts a container of the image in the background and returns its ID.
 func (e *engine) run(tb testing.TB, args ...string) string {
 	tb.Helper()
-	return e.docker(tb, append(append([]string{"run", "-d"}, args...), image)...)
+	// Process 1 takes no SIGTERM that it does not ask for, and engines wait 10 s.
+	return e.docker(tb, append(append([]string{"run", "-d", "--stop-signal", "KILL"}, args...), image)...)
 }
 
 // inspect decodes what `docker KIND inspect NAME` prints of one object.
