@@ -25,7 +25,7 @@ func (a *Attachments) KeepHome(ctx context.Context) error {
 	for {
 		err := a.comeHome(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it ended because this is the end
 		}
 		passed := a.passed
 		var again <-chan time.Time

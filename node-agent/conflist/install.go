@@ -23,7 +23,7 @@ func install(path, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer from.Close() // only read
+	defer from.Close()                              // only read
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // for every runtime to read
 		return err
 	}

@@ -40,7 +40,7 @@ func applets(tb testing.TB) []image.File {
 		tb.Fatal(err)
 	}
 	files := []image.File{{Path: "/bin/busybox", From: busybox}}
-	for _, name := range strings.Fields(string(names)) {
+	for name := range strings.FieldsSeq(string(names)) {
 		if name != "busybox" {
 			files = append(files, image.File{Path: "/bin/" + name, Link: "busybox"})
 		}

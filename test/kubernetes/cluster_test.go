@@ -39,6 +39,7 @@ type kubernetes struct {
 // no agents and no nodes yet.
 func up(t *testing.T, name string) *kubernetes {
 	t.Helper()
+	leaveNoCgroups(t, name)
 	l := labtest.Up(t, lab.Config{Name: name, Hosts: 2, Idle: true, AgentArgs: []string{"--cni-conf-dir", "/etc/cni/net.d", "--cni-network", "pods"}})
 	k := &kubernetes{Lab: l, bin: t.TempDir(), files: t.TempDir(), containerd: map[string]*labtest.Daemon{}, kubelet: map[string]*labtest.Daemon{}}
 	kube, err := filepath.Abs(os.Getenv(kubeEnv))
@@ -133,7 +134,7 @@ func (k *kubernetes) node(t *testing.T, host string) {
 		"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
 		"authentication": map[string]any{"anonymous": map[string]any{"enabled": true}, "webhook": map[string]any{"enabled": false}},
 		"authorization":  map[string]any{"mode": "AlwaysAllow"},
-		"cgroupDriver":   "cgroupfs", "cgroupsPerQOS": false, "enforceNodeAllocatable": []string{}, "failCgroupV1": false,
+		"cgroupDriver":   "cgroupfs", "cgroupRoot": cgroup(k.Name()), "cgroupsPerQOS": false, "enforceNodeAllocatable": []string{}, "failCgroupV1": false,
 		"failSwapOn": false, "maxOpenFiles": 16384, "localStorageCapacityIsolation": false,
 		"evictionHard":             map[string]any{"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
 		"containerRuntimeEndpoint": "unix://" + containerd.Socket, "clusterDNS": []string{"10.96.0.10"}, "clusterDomain": "cluster.local",
@@ -161,7 +162,7 @@ const patience = "--timeout=90s"
 // wait waits until all of objects have a condition.
 func (k *kubernetes) wait(tb testing.TB, condition string, objects ...string) {
 	tb.Helper()
-	r := k.Lab.Do(tb, lab.Control, k.kubectl(append([]string{"wait", patience, "--for=" + condition}, objects...)...)...)
+	r := k.Do(tb, lab.Control, k.kubectl(append([]string{"wait", patience, "--for=" + condition}, objects...)...)...)
 	if r.Code != 0 {
 		tb.Fatalf("wait for %s of %v: %s\n%s", condition, objects, r.Stderr, k.do(tb, append([]string{"describe"}, objects...)...))
 	}

@@ -55,7 +55,19 @@ func TestDaemonSet(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if got := k.do(t, "-n", "ovl", "exec", "daemonset/ovl-agent", "--", "ovlctl", "ps", "-o", "name"); !strings.Contains(got, "-default") {
+		t.Errorf("an agent's pod tells of these pods: %q", got)
+	}
 	k.remove(t, one, two, three)
+
+	k.do(t, "delete", "-k", manifests)
+	for _, h := range k.Members() {
+		k.Run(t, h, "ovl-agent", "cleanup", "--cni-conf-dir", "/etc/cni/net.d")
+		if links := k.Run(t, h, "ip", "-o", "link"); strings.Contains(links, "ovb") || strings.Contains(links, "ovx") {
+			t.Errorf("what is left on %s:\n%s", h, links)
+		}
+	}
+	k.wait(t, "condition=Ready=false", "node/h1", "node/h2")
 }
 
 // manifests returns a copy of deploy/kubernetes with the lab's controller in it.

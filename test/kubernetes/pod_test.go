@@ -51,7 +51,7 @@ func (p pod) ready(tb testing.TB) pod {
 // exec runs a command in the pod.
 func (p pod) exec(tb testing.TB, args ...string) labtest.Result {
 	tb.Helper()
-	return p.k.Lab.Do(tb, "control", p.k.kubectl(append([]string{"exec", p.name, "--"}, args...)...)...)
+	return p.k.Do(tb, "control", p.k.kubectl(append([]string{"exec", p.name, "--"}, args...)...)...)
 }
 
 // addr returns the pod's address, as the API has it.
