@@ -25,6 +25,8 @@ TESTFLAGS ?= -count=1 -timeout=20m
 # ("context deadline exceeded") as a failure of the target.
 FUZZTIME  ?= 30000x
 BENCHTIME ?= 5x
+# Where the database of known holes is: a mirror's URL, or file:///DIRECTORY.
+VULNDB    ?= https://vuln.go.dev
 
 ##@ Use
 .PHONY: help
@@ -90,6 +92,10 @@ lint: ## golangci-lint (with the arrows between rooms), buf lint
 	@$(GOLANGCI_LINT) run --allow-parallel-runners
 	@./.ci/sleeps
 	@cd proto && $(TOOL) buf lint
+
+.PHONY: vuln
+vuln: ## govulncheck: known holes in what is called of our dependencies; needs VULNDB (https://vuln.go.dev)
+	@$(TOOL) govulncheck -db '$(VULNDB)' ./...
 
 .PHONY: fmt
 fmt: ## gofumpt on everything, buf format on the wire

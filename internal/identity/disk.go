@@ -5,49 +5,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+
+	"github.com/ovlnet/ovl/internal/wholefile"
 )
 
 // Write puts data at path, readable by its owner alone (0600): whole or not at
 // all, also when the machine stops. The directory must exist.
 func Write(path string, data []byte) error {
-	if err := write(path, data); err != nil {
+	if err := wholefile.Write(path, data, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-func write(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone once it is in place
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	return err
-}
-
-// syncDir makes a rename survive that the machine stops.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // only synced
-	return d.Sync()
 }
 
 // errLoose is a key that others than its owner may read.

@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/wholefile"
 )
 
 // Name is the file's: runtimes that use one configuration take the first by name.
@@ -174,26 +175,7 @@ func write(path string, text []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // for every runtime to read
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	// No ending that runtimes read: .conf, .conflist, .json.
-	f, err := os.CreateTemp(dir, ".ovl-*.tmp")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name()) // gone once it is in place
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := wholefile.Write(path, text, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

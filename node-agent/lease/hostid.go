@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/wholefile"
 )
 
 // hostIDFile is where the ID lies in the state directory.
@@ -42,48 +43,11 @@ func newHostID(dir, path string) (cluster.HostID, error) {
 	var raw [16]byte
 	rand.Read(raw[:]) // never fails (crypto/rand since Go 1.24)
 	id := hex.EncodeToString(raw[:])
-	tmp, err := writeSynced(dir, id+"\n")
-	if err != nil {
-		return "", fmt.Errorf("make host ID: %w", err)
-	}
-	defer os.Remove(tmp)
-	switch err := os.Link(tmp, path); {
+	switch err := wholefile.Create(path, []byte(id+"\n"), 0o644); {
 	case errors.Is(err, fs.ErrExist):
 		return LoadHostID(dir)
 	case err != nil:
 		return "", fmt.Errorf("make host ID: %w", err)
 	}
-	if err := syncDir(dir); err != nil {
-		return "", fmt.Errorf("make host ID: %w", err)
-	}
 	return cluster.HostID(id), nil
-}
-
-// writeSynced writes text to a new file in dir, readable by all, and returns
-// its path when it is on the disk.
-func writeSynced(dir, text string) (string, error) {
-	f, err := os.CreateTemp(dir, "."+hostIDFile+"-*")
-	if err != nil {
-		return "", err
-	}
-	_, err = f.WriteString(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-// syncDir makes a new name in dir survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

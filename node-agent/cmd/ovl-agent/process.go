@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/ovlnet/ovl/internal/wholefile"
 )
 
 // writePID writes this process's ID to path, if there is one, so that a whole
@@ -19,22 +21,7 @@ func writePID(path string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // holds the socket too, whose own mode guards it
 		return fmt.Errorf("write --pid-file: %w", err)
 	}
-	f, err := os.CreateTemp(dir, ".pid")
-	if err != nil {
-		return fmt.Errorf("write --pid-file: %w", err)
-	}
-	defer os.Remove(f.Name()) // gone once it is in place
-	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Chmod(f.Name(), 0o644) //nolint:gosec // for everybody to read
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
+	if err := wholefile.Replace(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
 		return fmt.Errorf("write --pid-file: %w", err)
 	}
 	return nil
