@@ -206,11 +206,11 @@ func TestWhois(t *testing.T) {
 func TestRequestsOfFlags(t *testing.T) {
 	w := newWorld(t)
 	w.run("network", "create", "blue", "--subnet", "10.64.0.0/16", "--subnet", "fd64::/48", "--host-prefix", "24", "--host-prefix", "64",
-		"--internal", "--no-masquerade", "--nat66", "--direct-routing", "--mtu", "1400", "--vni", "7", "--static-range", "10.64.255.0/24",
+		"--internal", "--no-masquerade", "--nat66", "--direct-routing", "--services", "--mtu", "1400", "--vni", "7", "--static-range", "10.64.255.0/24",
 		"--dns-domain", "x.example", "--parent", "eth0", "--label", "a=b", "--driver", "bridge")
 	r, ok := w.controller.last.(*ovlv1.CreateNetworkRequest)
 	if !ok || r.GetName() != "blue" || list(r.GetSubnets()) != "10.64.0.0/16,fd64::/48" || len(r.GetHostPrefixes()) != 2 || r.GetHostPrefixes()[1] != 64 ||
-		!r.GetInternal() || r.Masquerade == nil || r.GetMasquerade() || !r.GetNat66() || !r.GetDirectRouting() || r.GetMtu() != 1400 || r.GetVni() != 7 ||
+		!r.GetInternal() || r.Masquerade == nil || r.GetMasquerade() || !r.GetNat66() || !r.GetDirectRouting() || !r.GetServices() || r.GetMtu() != 1400 || r.GetVni() != 7 ||
 		!slices.Equal(r.GetStaticRanges(), []string{"10.64.255.0/24"}) || r.GetDnsDomain() != "x.example" || r.GetParent() != "eth0" || r.GetLabels()["a"] != "b" ||
 		r.GetDriver() != ovlv1.Driver_bridge {
 		t.Errorf("create: %v (%s)", r, &w.err)
@@ -219,8 +219,8 @@ func TestRequestsOfFlags(t *testing.T) {
 	if r, ok := w.controller.last.(*ovlv1.CreateNetworkRequest); !ok || r.Masquerade != nil {
 		t.Errorf("create without flags: masquerade is %v, want the controller's default", r.Masquerade)
 	}
-	w.run("network", "update", "blue", "--internal=false", "--nat66", "--label", "")
-	if r, ok := w.controller.last.(*ovlv1.UpdateNetworkRequest); !ok || r.Internal == nil || r.GetInternal() || !r.GetNat66() || r.Mtu != nil || !r.GetSetLabels() || len(r.GetLabels()) != 0 {
+	w.run("network", "update", "blue", "--internal=false", "--nat66", "--services=false", "--label", "")
+	if r, ok := w.controller.last.(*ovlv1.UpdateNetworkRequest); !ok || r.Internal == nil || r.GetInternal() || !r.GetNat66() || r.Services == nil || r.GetServices() || r.Mtu != nil || !r.GetSetLabels() || len(r.GetLabels()) != 0 {
 		t.Errorf("update: %v", r)
 	}
 }

@@ -103,6 +103,8 @@ func TestCreateRefuses(t *testing.T) {
 		{"NAT66 of an internal network", func(r *ovlv1.CreateNetworkRequest) {
 			r.Subnets, r.Nat66, r.Internal = []string{"fd64::/48"}, true, true
 		}, "nat66", []string{"no way out"}},
+		{"services of an internal network", func(r *ovlv1.CreateNetworkRequest) { r.Services, r.Internal = true, true }, "services", []string{"no way in"}},
+		{"services by direct routes", func(r *ovlv1.CreateNetworkRequest) { r.Services, r.DirectRouting = true, true }, "services", []string{"direct_routing"}},
 		{"IPv6 MTU", func(r *ovlv1.CreateNetworkRequest) { r.Subnets, r.Mtu = []string{"fd64::/48"}, 1279 }, "mtu", []string{"1280"}},
 		{"domain", func(r *ovlv1.CreateNetworkRequest) { r.DnsDomain = "lab..example" }, "dns_domain", nil},
 		{"domain dot", func(r *ovlv1.CreateNetworkRequest) { r.DnsDomain = "lab." }, "dns_domain", nil},

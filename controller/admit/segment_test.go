@@ -50,6 +50,7 @@ func TestMacvlanRefuses(t *testing.T) {
 		{"long pieces", func(r *ovlv1.CreateNetworkRequest) { r.HostPrefixes = []uint32{30} }, "host_prefixes[0]", []string{"24 to 29"}},
 		{"huge pieces", func(r *ovlv1.CreateNetworkRequest) { r.HostPrefixes = []uint32{1 << 31} }, "host_prefixes[0]", nil},
 		{"one piece with the gateway", func(r *ovlv1.CreateNetworkRequest) { r.HostPrefixes = []uint32{24} }, "host_prefixes[0]", []string{"gateway 192.168.1.1"}},
+		{"services", func(r *ovlv1.CreateNetworkRequest) { r.Services = true }, "services", []string{"segment"}},
 		{"NAT66", func(r *ovlv1.CreateNetworkRequest) { r.Nat66 = true }, "nat66", []string{"segment"}},
 		{"static range", func(r *ovlv1.CreateNetworkRequest) { r.StaticRanges = []string{"192.168.1.128/25"} }, "static_ranges", []string{"macvlan"}},
 	} {

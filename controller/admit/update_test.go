@@ -43,6 +43,12 @@ func TestUpdate(t *testing.T) {
 	}
 	_, vs = admit.Update(translated, &ovlv1.UpdateNetworkRequest{Internal: new(true)})
 	expect(t, vs, "nat66", "no way out")
+	served, vs := admit.Update(four, &ovlv1.UpdateNetworkRequest{Services: new(true)})
+	if len(vs) > 0 || !served.Services {
+		t.Errorf("updated to %+v, %v", served, vs)
+	}
+	_, vs = admit.Update(served, &ovlv1.UpdateNetworkRequest{Internal: new(true)})
+	expect(t, vs, "services", "no way in")
 	if kept, vs := admit.Update(four, &ovlv1.UpdateNetworkRequest{}); len(vs) > 0 || kept.MTU != 1400 || kept.Labels["a"] != "b" {
 		t.Errorf("an empty update made it %+v, %v", kept, vs)
 	}

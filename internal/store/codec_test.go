@@ -20,7 +20,7 @@ func blue() cluster.Network {
 			{Prefix: netip.MustParsePrefix("10.64.0.0/16"), HostPrefix: 24},
 			{Prefix: netip.MustParsePrefix("fd64::/48"), HostPrefix: 64},
 		},
-		Masquerade: true, NAT66: true, MTU: 1400, StaticRanges: []netip.Prefix{netip.MustParsePrefix("10.64.255.0/24"), netip.MustParsePrefix("fd64:0:0:ff::/64")}, DNSDomain: "example.test",
+		Masquerade: true, NAT66: true, Services: true, MTU: 1400, StaticRanges: []netip.Prefix{netip.MustParsePrefix("10.64.255.0/24"), netip.MustParsePrefix("fd64:0:0:ff::/64")}, DNSDomain: "example.test",
 		Labels: map[string]string{"team": "a<b>&c"}, Created: time.Date(2026, 11, 21, 0, 20, 0, 5, time.UTC),
 	}
 }

@@ -54,7 +54,7 @@ func TestNetworkRoundTrip(t *testing.T) {
 				{Prefix: netip.MustParsePrefix("10.64.0.0/16"), HostPrefix: 24},
 				{Prefix: netip.MustParsePrefix("fd64::/48"), HostPrefix: 64},
 			},
-			Internal: true, Masquerade: true, NAT66: true, DirectRouting: true, MTU: 1400,
+			Internal: true, Masquerade: true, NAT66: true, DirectRouting: true, Services: true, MTU: 1400,
 			StaticRanges: []netip.Prefix{netip.MustParsePrefix("10.64.255.0/24")}, DNSDomain: "lan", Parent: "eth1",
 			Labels: map[string]string{"a": "b"}, Created: when, Revision: 42,
 		},
