@@ -49,6 +49,12 @@ func (r *Reconciler) withhold() {
 			delete(r.have.Addrs, k)
 		}
 	}
+	for k, q := range r.have.Qdiscs {
+		if on(k.NS, k.Link) {
+			r.lent.Add(q)
+			delete(r.have.Qdiscs, k)
+		}
+	}
 	for k, route := range r.have.Routes {
 		if on(k.NS, route.Link) {
 			r.lent.Add(route)

@@ -33,6 +33,7 @@ type Agent struct {
 	Subnets        *prometheus.GaugeVec   // network
 	Problems       *prometheus.GaugeVec   // severity
 	Questions      *prometheus.CounterVec // outcome
+	DockerCalls    *prometheus.CounterVec // call, result
 }
 
 // NewAgent registers the agent's metrics.
@@ -70,6 +71,9 @@ func NewAgent(reg prometheus.Registerer) *Agent {
 		Questions: f.NewCounterVec(prometheus.CounterOpts{
 			Name: nameQuestions, Help: "Questions of containers about names.",
 		}, []string{"outcome"}),
+		DockerCalls: f.NewCounterVec(prometheus.CounterOpts{
+			Name: nameDockerCalls, Help: "What a container engine asked of its plugin.",
+		}, []string{"call", "result"}),
 	}
 }
 

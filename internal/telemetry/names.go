@@ -30,7 +30,8 @@ const (
 	nameProblems = "ovl_agent_problems"
 	// ovl-agent. Counter: questions of containers about names; label outcome (own,
 	// forwarded, refused, busy).
-	nameQuestions = "ovl_agent_dns_questions_total"
+	nameQuestions   = "ovl_agent_dns_questions_total"
+	nameDockerCalls = "ovl_agent_docker_calls_total"
 
 	// ovl-controller. Counter: calls answered; labels method
 	// (/ovl.v1.NetworkService/CreateNetwork), code (OK, NotFound …).

@@ -41,6 +41,9 @@ func (a *Attachments) Connect(ctx context.Context, idOrName string, w Want) (clu
 		return old, err
 	}
 	defer unlock()
+	if err := enginesOwn(verb, old); err != nil {
+		return old, err
+	}
 
 	if at := slices.IndexFunc(old.Interfaces, func(i cluster.Interface) bool { return i.Network == w.Network }); at >= 0 {
 		if i := old.Interfaces[at]; !w.asks(i) {
@@ -75,6 +78,15 @@ func (a *Attachments) Connect(ctx context.Context, idOrName string, w Want) (clu
 	a.publish()
 	a.cfg.Log.Info("container connected", "container", att.Name, "id", att.ID, "network", w.Network, "addresses", addresses(added))
 	return att, nil
+}
+
+// enginesOwn refuses to change the networks of a container that its engine connects: it
+// would know nothing of it, and an endpoint of its is one interface.
+func enginesOwn(verb string, att cluster.Attachment) error {
+	if att.Stage == cluster.Placed {
+		return nil
+	}
+	return refuse(codes.FailedPrecondition, "%s: a container engine connects it: use `docker network connect` and `docker network disconnect`", verb)
 }
 
 // hold returns the attachment of that ID or name, for its caller alone to

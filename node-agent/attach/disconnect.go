@@ -42,6 +42,9 @@ func (a *Attachments) Disconnect(ctx context.Context, idOrName, network string) 
 		return att, err
 	}
 	defer unlock()
+	if err := enginesOwn(verb, att); err != nil {
+		return att, err
+	}
 
 	if !slices.ContainsFunc(att.Interfaces, func(i cluster.Interface) bool { return i.Network == network }) {
 		return att, refuse(codes.NotFound, "%s: it is not on this network: see `ovlctl ps`", verb)

@@ -218,6 +218,11 @@ func TestHandOverFails(t *testing.T) {
 	wantCode(t, r.Describe(t.Context(), "ep1", Description{Name: "web"}), codes.AlreadyExists)
 	wantCode(t, r.Describe(t.Context(), "ep1", Description{Name: "no name"}), codes.InvalidArgument)
 
+	_, err = r.Connect(t.Context(), "ep1", Want{Network: "lan"})
+	wantCode(t, err, codes.FailedPrecondition)
+	_, err = r.Disconnect(t.Context(), "ep1", "blue")
+	wantCode(t, err, codes.FailedPrecondition)
+
 	r.loop.deaf = true
 	ctx, cancel := contextSoon(t)
 	defer cancel()

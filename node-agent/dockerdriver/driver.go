@@ -41,6 +41,8 @@ type Config struct {
 	Attachments Attachments
 	Cluster     Cluster
 	Book        *Book
+	// Answered, if set, is told of each call that was answered, and whether by an error.
+	Answered func(call string, failed bool)
 	// NameAddr is where containers ask for names: see [plan.Local.NameAddr].
 	NameAddr netip.Addr
 	Log      *slog.Logger
@@ -58,6 +60,9 @@ type Driver struct {
 
 // New returns a driver.
 func New(cfg Config) *Driver {
+	if cfg.Answered == nil {
+		cfg.Answered = func(string, bool) {}
+	}
 	return &Driver{cfg: cfg, granted: map[netip.Prefix]time.Time{}}
 }
 
@@ -108,8 +113,9 @@ func (d *Driver) Reclaim(ctx context.Context, known map[string]bool, since time.
 	return gone, nil
 }
 
+// calls returns who answers which call.
 func (d *Driver) calls() map[string]call {
-	return map[string]call{
+	calls := map[string]call{
 		"NetworkDriver.CreateNetwork":               on(d.createNetwork),
 		"NetworkDriver.DeleteNetwork":               on(d.deleteNetwork),
 		"NetworkDriver.CreateEndpoint":              on(d.createEndpoint),
@@ -126,6 +132,14 @@ func (d *Driver) calls() map[string]call {
 		"IpamDriver.RequestAddress":                 on(d.requestAddress),
 		"IpamDriver.ReleaseAddress":                 on(d.releaseAddress),
 	}
+	for name, answer := range calls {
+		calls[name] = func(ctx context.Context, body []byte) (any, error) {
+			out, err := answer(ctx, body)
+			d.cfg.Answered(name, err != nil)
+			return out, err
+		}
+	}
+	return calls
 }
 
 // nothing answers what is of no concern: the members of a swarm.

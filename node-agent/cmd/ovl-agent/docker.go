@@ -108,7 +108,16 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 		return nil, err
 	}
 	k := &docker{book: book, nameAddr: addr}
-	k.driver = dockerdriver.New(dockerdriver.Config{Attachments: r.Attachments, Cluster: r.loop, Book: book, NameAddr: addr, Log: d.log})
+	k.driver = dockerdriver.New(dockerdriver.Config{
+		Attachments: r.Attachments, Cluster: r.loop, Book: book, NameAddr: addr, Log: d.log,
+		Answered: func(call string, failed bool) {
+			result := "done"
+			if failed {
+				result = "failed"
+			}
+			r.metrics.DockerCalls.WithLabelValues(call, result).Inc()
+		},
+	})
 	k.mirror = mirror.New(mirror.Config{
 		Engine: engine.New(strings.TrimPrefix(d.o.dockerEngine, "unix://")), Cluster: d.in, Book: bound{book}, Log: d.log,
 		Networks: func() ([]cluster.Network, bool) { return mirrored(r.mirror) }, Refresh: r.mirror.Refresh,
