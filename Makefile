@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo -dirty)
-STAMP   := github.com/ovlnet/ovl/internal/telemetry
+STAMP   := github.com/ovlnet/ovl/internal/build
 LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
 
 BINARIES := ./controller/cmd/ovl-controller ./node-agent/cmd/ovl-agent $(wildcard ./node-agent/cmd/ovl-cni) ./ovlctl
@@ -81,6 +81,7 @@ test-kubernetes: build need-kubernetes ## a real Kubernetes in a lab, with ovl a
 
 .PHONY: bench
 bench: build need-bench ## what docs/benchmarks.md reports; as root, takes minutes
+	@go build -C test/cni/reference -o $(CURDIR)/bin/reference/ tool
 	@OVL_BIN_DIR=$(CURDIR)/bin go test $(TESTFLAGS) -run='^$$' -bench=. -benchtime=$(BENCHTIME) ./test/bench/...
 
 .PHONY: fuzz

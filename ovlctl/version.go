@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovlnet/ovl/internal/telemetry"
+	"github.com/ovlnet/ovl/internal/build"
 )
 
 func newVersionCommand(o *options) *cobra.Command {
@@ -16,7 +16,7 @@ func newVersionCommand(o *options) *cobra.Command {
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
-			b := telemetry.Version()
+			b := build.Version()
 			switch o.output {
 			case formatJSON, formatYAML:
 				return printValue(o, b)

@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/ovlnet/ovl/internal/build"
 )
 
 // NewRegistry returns a registry that holds what every Go program has to tell,
@@ -13,7 +15,7 @@ import (
 func NewRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	b := Version()
+	b := build.Version()
 	promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{
 		Name: nameBuildInfo, Help: "What the program was built from; always 1.",
 	}, []string{"version", "commit", "go"}).WithLabelValues(b.Version, b.Commit, b.Go).Set(1)

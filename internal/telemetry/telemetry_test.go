@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -52,23 +51,6 @@ func TestLogger(t *testing.T) {
 				t.Errorf("log = %q, want no %q in it", b.String(), tt.wantNot)
 			}
 		})
-	}
-}
-
-func TestBuildFallsBack(t *testing.T) {
-	info := &debug.BuildInfo{
-		Main:     debug.Module{Version: "v9.9.9"},
-		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: strings.Repeat("a", 40)}, {Key: "vcs.modified", Value: "true"}},
-	}
-	if got, want := (Build{}).or(info), (Build{Version: "v9.9.9", Commit: "aaaaaaaaaaaa-dirty"}); got != want {
-		t.Errorf("unstamped = %+v, want %+v", got, want)
-	}
-	stamped := Build{Version: "v1", Commit: "b"}
-	if got := stamped.or(info); got != stamped {
-		t.Errorf("stamped = %+v, want it unchanged", got)
-	}
-	if v := Version(); v.Version == "" || v.Commit == "" || v.Go == "" {
-		t.Errorf("Version() = %+v has an empty field", v)
 	}
 }
 

@@ -39,7 +39,7 @@ func build() error {
 		return err
 	}
 	binDir = dir
-	cmd := exec.Command("go", "build", "-o", dir, "../../node-agent/cmd/ovl-agent", "../../controller/cmd/ovl-controller", "../../ovlctl")
+	cmd := exec.Command("go", "build", "-o", dir, "../../node-agent/cmd/ovl-agent", "../../controller/cmd/ovl-controller", "../../node-agent/cmd/ovl-cni", "../../ovlctl")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return cmd.Run()

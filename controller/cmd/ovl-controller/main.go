@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovlnet/ovl/internal/build"
 	"github.com/ovlnet/ovl/internal/settings"
-	"github.com/ovlnet/ovl/internal/telemetry"
 )
 
 func main() { settings.Main(newCommand()) }
@@ -48,7 +48,7 @@ ovlctl on this machine in as admin. Hosts join with "ovl-agent join" and a token
 			return serve(cmd.Context(), o, log)
 		},
 	}
-	settings.Daemon(root, telemetry.Version())
+	settings.Daemon(root, build.Version())
 	o.bind(root.Flags())
 	return root
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/ovlnet/ovl/controller/api"
+	"github.com/ovlnet/ovl/internal/build"
 	"github.com/ovlnet/ovl/internal/telemetry"
 )
 
@@ -44,7 +45,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 		}
 		return err
 	}
-	build := telemetry.Version()
+	version := build.Version()
 	trail, err := openTrail(o, facts, log)
 	if err != nil {
 		return oneLine([]error{err, facts.close()})
@@ -52,13 +53,13 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	server := api.New(api.Config{
 		Store: facts.kv, Log: log, Defaults: o.defaults, HostNetworks: o.hosts,
 		About: api.About{
-			Version: build.Version, Commit: build.Commit, Started: started,
+			Version: version.Version, Commit: version.Commit, Started: started,
 			EtcdEndpoints: facts.endpoints, EtcdEmbedded: facts.embedded(),
 		},
 		Identity: who.joining(o, facts), Doubts: who.doubts(), Trail: trail.Trail,
 	})
-	who.announce(log, build, listener.Addr(), facts)
-	trail.Started(build.Version)
+	who.announce(log, version, listener.Addr(), facts)
+	trail.Started(version.Version)
 	err = tasks(ctx, o, log, server, who, listener, facts, trail)
 	return oneLine([]error{err, facts.close(), trail.close()})
 }

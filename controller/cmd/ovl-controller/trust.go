@@ -23,7 +23,7 @@ import (
 	"github.com/ovlnet/ovl/controller/rotation"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
-	"github.com/ovlnet/ovl/internal/telemetry"
+	"github.com/ovlnet/ovl/internal/build"
 )
 
 // trust is who may come in, wired together; with nil keys everybody may, in
@@ -179,9 +179,9 @@ func (c *trust) run(ctx context.Context, kv store.KV, log *slog.Logger) error {
 }
 
 // announce says in one line where the controller listens, and for whom.
-func (c *trust) announce(log *slog.Logger, build telemetry.Build, api net.Addr, b *backend) {
+func (c *trust) announce(log *slog.Logger, version build.Info, api net.Addr, b *backend) {
 	attrs := []any{
-		slog.String("version", build.Version), slog.String("listen", api.String()),
+		slog.String("version", version.Version), slog.String("listen", api.String()),
 		slog.Any("etcd", b.endpoints), slog.Bool("embedded", b.embedded()),
 	}
 	if c.keys == nil {

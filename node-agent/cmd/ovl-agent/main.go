@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovlnet/ovl/internal/settings"
-	"github.com/ovlnet/ovl/internal/telemetry"
+	"github.com/ovlnet/ovl/internal/build"
 )
 
 func main() { settings.Main(newCommand()) }
@@ -30,7 +30,7 @@ containers for ovlctl, CNI and Docker. Stopping it leaves the data path in place
   ovl-agent cleanup`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), &o) },
 	}
-	settings.Daemon(root, telemetry.Version())
+	settings.Daemon(root, build.Version())
 	o.bind(root)
 	root.AddCommand(newJoinCommand(&o), newCleanupCommand(&o), newInstallCNICommand())
 	return root

@@ -20,6 +20,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ovlnet/ovl/internal/build"
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
 	"github.com/ovlnet/ovl/internal/kernel"
@@ -85,8 +86,8 @@ func serve(ctx context.Context, o *options) error {
 	defer kv.Close() // nothing is buffered
 
 	d := &program{o: o, in: in, log: log, db: db, linux: linux, kv: kv, choice: choice, underlay: underlay, docker: docker}
-	d.self = cluster.Host{ID: id, Name: in.name, Underlay: underlay.Addrs, VXLANPort: o.vxlanPort, Version: telemetry.Version().Version}
-	log.Info("starting", "version", telemetry.Version().Version, "host", in.name, "id", id,
+	d.self = cluster.Host{ID: id, Name: in.name, Underlay: underlay.Addrs, VXLANPort: o.vxlanPort, Version: build.Version().Version}
+	log.Info("starting", "version", build.Version().Version, "host", in.name, "id", id,
 		"underlay", underlay.Link, "address", underlay.Addrs[0], "mtu", underlay.MTU, "etcd", strings.Join(in.etcd, ","), "socket", o.socket)
 	trimHeap()
 	if err := d.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -330,9 +331,9 @@ func (d *program) run(ctx context.Context) error {
 	if d.o.pidFile != "" {
 		defer os.Remove(d.o.pidFile) // a stale one names no ovl-agent
 	}
-	build := telemetry.Version()
+	version := build.Version()
 	about := attach.NewAgentService(r.Attachments, attach.Process{
-		Host: r.loop.Self, Version: build.Version, Commit: build.Commit, Started: time.Now(), StoreEndpoints: d.in.etcd,
+		Host: r.loop.Self, Version: version.Version, Commit: version.Commit, Started: time.Now(), StoreEndpoints: d.in.etcd,
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	if d.docker != nil {

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,28 +17,41 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"github.com/ovlnet/ovl/internal/telemetry"
+	"github.com/ovlnet/ovl/internal/build"
 )
 
 // maxStdin bounds the configuration that a runtime gives, in bytes.
 const maxStdin = 4 << 20
 
 func main() {
-	about := "CNI plugin ovl " + telemetry.Version().String()
+	about := "CNI plugin ovl " + build.Version().String()
 	if len(os.Args) > 1 {
 		os.Exit(person(os.Args[1:], about))
 	}
-	if err := run(about); err != nil {
-		_ = err.Print() // to stdout, as the specification asks; if that is closed there is nobody to tell
+	if version, err := run(about); err != nil {
+		_ = refusal{version, err}.print(os.Stdout) // if that is closed there is nobody to tell
 		os.Exit(1)
 	}
+}
+
+// refusal is an error as the specification has it: the library leaves the version out.
+type refusal struct {
+	CNIVersion string `json:"cniVersion,omitempty"`
+	*types.Error
+}
+
+func (r refusal) print(to io.Writer) error {
+	e := json.NewEncoder(to)
+	e.SetIndent("", "    ")
+	e.SetEscapeHTML(false)
+	return e.Encode(r)
 }
 
 // person answers somebody who typed the command.
 func person(args []string, about string) int {
 	switch args[0] {
 	case "version", "--version":
-		fmt.Println(telemetry.Version())
+		fmt.Println(build.Version())
 	case "help", "--help", "-h":
 		fmt.Printf("%s\n\nContainer runtimes run it, with CNI_COMMAND and its like in the environment and a network configuration on stdin:\n\n%s\n", about, example)
 	default:
@@ -49,36 +63,43 @@ func person(args []string, about string) int {
 
 const example = `  {"cniVersion": "1.1.0", "name": "blue", "plugins": [{"type": "ovl", "network": "blue"}]}`
 
-// run does what CNI_COMMAND says.
-func run(about string) *types.Error {
+// run does what CNI_COMMAND says, in the version of the specification that the
+// configuration is of.
+func run(about string) (spoken string, err *types.Error) {
 	if command := os.Getenv("CNI_COMMAND"); command != "" && command != "VERSION" {
-		if err := boundStdin(); err != nil {
-			return err
+		raw, err := boundStdin()
+		if err != nil {
+			return "", err
 		}
+		var conf struct {
+			CNIVersion string `json:"cniVersion"`
+		}
+		_ = json.Unmarshal(raw, &conf) // the library says what is wrong with it
+		spoken = conf.CNIVersion
 	}
 	p := plugin{getenv: os.Getenv, stdout: os.Stdout, patience: patience}
-	return skel.PluginMainFuncsWithError(skel.CNIFuncs{Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status},
+	return spoken, skel.PluginMainFuncsWithError(skel.CNIFuncs{Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status},
 		version.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0"), about)
 }
 
 // boundStdin reads the configuration and puts what it read back in the place of
 // stdin: the library would read without end.
-func boundStdin() *types.Error {
+func boundStdin() ([]byte, *types.Error) {
 	raw, err := io.ReadAll(io.LimitReader(os.Stdin, maxStdin+1))
 	if err != nil {
-		return types.NewError(types.ErrIOFailure, "read the network configuration: "+err.Error(), "")
+		return nil, types.NewError(types.ErrIOFailure, "read the network configuration: "+err.Error(), "")
 	}
 	if len(raw) > maxStdin {
-		return types.NewError(types.ErrDecodingFailure, fmt.Sprintf("the network configuration is longer than %d bytes", maxStdin), "")
+		return nil, types.NewError(types.ErrDecodingFailure, fmt.Sprintf("the network configuration is longer than %d bytes", maxStdin), "")
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return types.NewError(types.ErrIOFailure, "make a pipe: "+err.Error(), "")
+		return nil, types.NewError(types.ErrIOFailure, "make a pipe: "+err.Error(), "")
 	}
 	os.Stdin = r
 	go func() {
 		_, err := w.Write(raw) // a reader that has gone needs no more
 		_ = errors.Join(err, w.Close())
 	}()
-	return nil
+	return raw, nil
 }

@@ -1,4 +1,6 @@
-package telemetry
+// Package build says what a binary was built from. It stands on nothing, so that a
+// program that has to start at once can say it too. It must never do more.
+package build
 
 import (
 	"fmt"
@@ -6,7 +8,7 @@ import (
 	"runtime/debug"
 )
 
-// Stamped by the build: -ldflags "-X github.com/ovlnet/ovl/internal/telemetry.version=…".
+// Stamped by the build: -ldflags "-X github.com/ovlnet/ovl/internal/build.version=…".
 //
 //nolint:gochecknoglobals // the linker can only write package variables
 var (
@@ -14,8 +16,8 @@ var (
 	commit  string
 )
 
-// Build says what a binary was built from.
-type Build struct {
+// Info says what a binary was built from.
+type Info struct {
 	Version string `json:"version"` // v0.1.0, or "dev"
 	Commit  string `json:"commit"`  // of git, with "-dirty" if files had changed; or "unknown"
 	Go      string `json:"go"`      // version of the compiler
@@ -23,8 +25,8 @@ type Build struct {
 
 // Version returns what this binary was built from: what the build stamped, or
 // else what the go command recorded.
-func Version() Build {
-	b := Build{Version: version, Commit: commit, Go: runtime.Version()}
+func Version() Info {
+	b := Info{Version: version, Commit: commit, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if ok {
 		b = b.or(info)
@@ -38,7 +40,7 @@ func Version() Build {
 	return b
 }
 
-func (b Build) or(info *debug.BuildInfo) Build {
+func (b Info) or(info *debug.BuildInfo) Info {
 	if b.Version == "" && info.Main.Version != "(devel)" {
 		b.Version = info.Main.Version
 	}
@@ -63,6 +65,6 @@ func (b Build) or(info *debug.BuildInfo) Build {
 }
 
 // String is the build in one line: "v0.1.0 (commit 0123456789ab, go1.26.8)".
-func (b Build) String() string {
+func (b Info) String() string {
 	return fmt.Sprintf("%s (commit %s, %s)", b.Version, b.Commit, b.Go)
 }
