@@ -73,6 +73,7 @@ KUBE ?= $(CURDIR)/bin/test/kube
 .PHONY: test-runtimes
 test-runtimes: build need-runtimes ## the tests with containerd, Podman, LXC and systemd-nspawn; as root
 	@OVL_BIN_DIR=$(CURDIR)/bin go test $(TESTFLAGS) -tags runtimes ./test/runtimes/...
+	@OVL_BIN_DIR=$(CURDIR)/bin OVL_GUIDES=runtimes go test $(TESTFLAGS) -run Guides ./test/guide
 
 .PHONY: test-kubernetes
 test-kubernetes: build need-kubernetes ## a real Kubernetes in a lab, with ovl as its network; as root

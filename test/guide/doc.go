@@ -16,6 +16,13 @@
 //	<!-- guide: root: WHY -->       it is run only in a lab that root made
 //	<!-- guide: not run: WHY -->    a block of commands (```sh) that a test cannot run
 //
+// A guide whose first line is
+//
+//	<!-- guide: needs runtimes -->
+//
+// is left out of `make test`, since it takes programs that only another target
+// installs: `make test-runtimes` runs those guides, by OVL_GUIDES=runtimes.
+//
 // A block ```sh without that reason is an error, so that no command is left out
 // in silence. With -update the test writes into the guide what came out instead.
 //

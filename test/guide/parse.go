@@ -32,6 +32,16 @@ var (
 	fence     = regexp.MustCompile("^(`{3,}|~{3,})\\s*(\\S*)")
 )
 
+var needs = regexp.MustCompile(`^<!-- guide: needs (\S+) -->\n`)
+
+// Needs returns what a guide says that it takes, and "" if it takes nothing but a lab.
+func Needs(text string) string {
+	if m := needs.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
 // Parse finds the steps of a guide. The error names each line that is not as
 // the package's comment says.
 func Parse(text string) ([]Step, error) {

@@ -58,6 +58,17 @@ reboot
 	}
 }
 
+func TestNeeds(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"<!-- guide: needs runtimes -->\n# Podman\n": "runtimes", "# Podman\n": "", "\n<!-- guide: needs runtimes -->\n": "",
+	} {
+		if got := Needs(text); got != want {
+			t.Errorf("%q needs %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{

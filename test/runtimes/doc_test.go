@@ -25,7 +25,7 @@ import (
 )
 
 // groupParent is the control group below which containers have theirs.
-const groupParent = "/ovl-runtimes-test"
+const groupParent = "/ovl-lab"
 
 // criEnv names the program that test/runtimes/cri is built to.
 const criEnv = "OVL_CRI"
