@@ -86,3 +86,49 @@ func FuzzParseToken(f *testing.F) {
 		}
 	})
 }
+
+// What parses as the CAs in force is written and read again as the same.
+func FuzzParseAuthorities(f *testing.F) {
+	a := identity.NewAuthorities(identity.Print{1}, now)
+	for _, a := range []identity.Authorities{a, a.Begin(identity.Print{2}, now), a.Begin(identity.Print{2}, now).Advance(now), a.Begin(identity.Print{2}, now).Advance(now).Drop(now)} {
+		value, err := a.Encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := identity.ParseAuthorities(data)
+		if err != nil {
+			return
+		}
+		again, err := a.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := identity.ParseAuthorities(again)
+		if err != nil || identity.Text(b.Trusted) != identity.Text(a.Trusted) || b.Phase != a.Phase || b.Cluster != a.Cluster {
+			t.Fatalf("%+v, %v; want %+v", b, err, a)
+		}
+		_, _ = a.Newest(), a.Issuer()
+	})
+}
+
+// A word of a key is for one other key alone.
+func FuzzCheckHandover(f *testing.F) {
+	old, err := identity.NewKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	der, err := identity.NewHandover(old, identity.Print{1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(der)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		if _, err := identity.CheckHandover(der, identity.Print{2}); err == nil {
+			t.Fatal("taken for another key")
+		}
+		_, _ = identity.CheckHandover(der, identity.Print{1})
+	})
+}

@@ -29,5 +29,5 @@ func verifyPinned(chain []*x509.Certificate, ca Print, now time.Time) error {
 			return err
 		}
 	}
-	return &RefusalError{Fault: WrongCA, Text: fmt.Sprintf("what answers there has not the CA of the token (fingerprint %s): it is another cluster, or somebody in between", ca)}
+	return &RefusalError{Fault: WrongCA, Text: fmt.Sprintf("what answers there has not the CA of the token (fingerprint %s): it is another cluster, or somebody in between, or the cluster has changed its CA since the token was made: ask an admin for another (ovlctl token create)", ca)}
 }
