@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -80,7 +81,7 @@ func (s *authorities) turn(ctx context.Context, doing string, do func(context.Co
 	if err := s.hasIdentity(doing); err != nil {
 		return nil, err
 	}
-	before := s.describe(rotation.State{Authorities: s.rotation().Current()})
+	before := Describe(s.rotation().Current(), s.identity.Keys.Roots())
 	state, err := retry(ctx, doing, func() (rotation.State, error) {
 		st, err := do(ctx)
 		return st, notNow(doing, err)
@@ -88,11 +89,9 @@ func (s *authorities) turn(ctx context.Context, doing string, do func(context.Co
 	if err != nil {
 		return nil, err
 	}
-	after := s.describe(state)
-	recorded := s.describe(rotation.State{Authorities: state.Authorities})
 	audit.On(ctx, "CA "+state.Newest().String())
-	audit.Changed(ctx, before, recorded)
-	return after, nil
+	audit.Changed(ctx, before, Describe(state.Authorities, s.identity.Keys.Roots()))
+	return s.describe(state), nil
 }
 
 // notNow is the status of a step that cannot be taken as things are; other errors stay
@@ -112,24 +111,24 @@ func notNow(doing string, err error) error {
 // maxLaggards bounds those that are named.
 const maxLaggards = 1000
 
-// describe is a state as the API has it.
-func (s *authorities) describe(st rotation.State) *ovlv1.Authorities {
-	m := &ovlv1.Authorities{
-		Phase: string(st.Phase), Since: timestamppb.New(st.Since), Members: uint32(st.Members), Lagging: count(st.Behind),
-		Cluster: ca(st.Cluster),
-	}
-	if m.Phase == "" {
-		m.Phase = "rest"
-	}
-	roots := s.identity.Keys.Roots()
-	for i, p := range st.Trusted {
-		a := &ovlv1.Authority{Fingerprint: p.String(), State: stateOf(st.Phase, i)}
+// Describe is the CAs as the API has them, with what their certificates say.
+func Describe(cas identity.Authorities, roots []*x509.Certificate) *ovlv1.Authorities {
+	m := &ovlv1.Authorities{Phase: cmp.Or(string(cas.Phase), "rest"), Since: timestamppb.New(cas.Since), Cluster: ca(cas.Cluster)}
+	for i, p := range cas.Trusted {
+		a := &ovlv1.Authority{Fingerprint: p.String(), State: stateOf(cas.Phase, i)}
 		if at := slices.IndexFunc(roots, func(c *x509.Certificate) bool { return identity.PrintOf(c) == p }); at >= 0 {
 			c := roots[at]
 			a.Subject, a.Begins, a.Expires = c.Subject.String(), timestamppb.New(c.NotBefore), timestamppb.New(c.NotAfter)
 		}
 		m.Authorities = append(m.Authorities, a)
 	}
+	return m
+}
+
+// describe is a state as the API has it.
+func (s *authorities) describe(st rotation.State) *ovlv1.Authorities {
+	m := Describe(st.Authorities, s.identity.Keys.Roots())
+	m.Members, m.Lagging = uint32(st.Members), count(st.Behind)
 	for _, l := range st.Behind[:min(len(st.Behind), maxLaggards)] {
 		b := &ovlv1.Laggard{Role: string(l.Who.Role), Name: l.Name, Lacks: l.Lacks}
 		if id, ok := l.Who.HostID(); ok {

@@ -3,9 +3,11 @@ package audit
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -21,6 +23,9 @@ import (
 const (
 	sourceBurst, sourceRefill = 20, 6 * time.Second
 	allBurst, allRefill       = 300, 2 * time.Second
+	// Of what the store refuses programs, which try again for ever, the same is
+	// recorded so often alone; what lies between is counted.
+	repeatRefill = 10 * time.Minute
 )
 
 // Config is what a Trail needs.
@@ -39,6 +44,7 @@ type Trail struct {
 	Config
 	sources *limit.Limit[string]
 	all     *limit.Limit[struct{}]
+	repeats *limit.Limit[string]
 	queue   queue
 
 	mu         sync.Mutex
@@ -58,6 +64,7 @@ func New(c Config) *Trail {
 		Config:  c,
 		sources: limit.New[string](sourceBurst, sourceRefill, c.Now),
 		all:     limit.New[struct{}](allBurst, allRefill, c.Now),
+		repeats: limit.New[string](1, repeatRefill, c.Now),
 		queue:   newQueue(),
 	}
 }
@@ -72,6 +79,35 @@ func (t *Trail) Started(version string) {
 
 // Stopped records that this controller ends.
 func (t *Trail) Stopped() { t.record(t.own("StopController"), changes) }
+
+// Advanced records what this controller did by itself.
+func (t *Trail) Advanced(what string, before, after proto.Message) {
+	e := t.own("AdvanceRotation")
+	e.What, e.Before, e.After = text(what, maxWhat), object(before), object(after)
+	t.record(e, changes)
+}
+
+// Refused records what was refused at another port than the API's. The same again is
+// counted, and recorded once in a while.
+func (t *Trail) Refused(who, action string, from netip.AddrPort, code codes.Code, err error) {
+	e := &ovlv1.Event{
+		Who: text(who, maxShort), Action: text(action, maxShort), Outcome: outcome(code), Reason: text(err.Error(), maxReason),
+	}
+	source := who
+	if from.IsValid() {
+		e.From = from.String()
+	}
+	if source == "" {
+		source = limit.Source(from.Addr()).String()
+	}
+	if !t.repeats.Take(source + " " + e.GetAction()) {
+		t.mu.Lock()
+		t.unrecorded++
+		t.mu.Unlock()
+		return
+	}
+	t.refused(e, source)
+}
 
 func (t *Trail) own(action string) *ovlv1.Event {
 	who := "controller " + t.Controller

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -20,20 +22,22 @@ import (
 
 	"github.com/ovlnet/ovl/controller/limit"
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
 )
 
 // door asks, on each call, whether who is at the other end may still come in, and
 // may do this. TLS asks once, when a connection is made, and those of agents last
 // for weeks.
 type door struct {
-	accept func(context.Context, tls.ConnectionState) (Visitor, error)
-	server atomic.Pointer[etcdserver.EtcdServer]
-	ledger *ledger
-	flow   *limit.Limit[cluster.HostID] // of what hosts write, in KiB
+	accept  func(context.Context, tls.ConnectionState) (Visitor, error)
+	refused func(Refusal) // may be nil
+	server  atomic.Pointer[etcdserver.EtcdServer]
+	ledger  *ledger
+	flow    *limit.Limit[cluster.HostID] // of what hosts write, in KiB
 }
 
-func newDoor(accept func(context.Context, tls.ConnectionState) (Visitor, error)) *door {
-	return &door{accept: accept, ledger: newLedger(), flow: limit.New[cluster.HostID](burstKiB, refillEach, time.Now)}
+func newDoor(accept func(context.Context, tls.ConnectionState) (Visitor, error), refused func(Refusal)) *door {
+	return &door{accept: accept, refused: refused, ledger: newLedger(), flow: limit.New[cluster.HostID](burstKiB, refillEach, time.Now)}
 }
 
 // open lets hosts in: until there is a server that has read what they have written,
@@ -48,7 +52,29 @@ func (d *door) open(ctx context.Context, s *etcdserver.EtcdServer) error {
 	return nil
 }
 
-func (d *door) admit(ctx context.Context) (Visitor, error) {
+// refuse tells of a refusal, and returns it as the answer.
+func (d *door) refuse(ctx context.Context, method string, host cluster.HostID, err error) error {
+	code := codes.PermissionDenied
+	if errors.Is(err, errShare) {
+		code = codes.ResourceExhausted
+	}
+	if d.refused != nil {
+		r := Refusal{Host: host, Method: method, Code: code, Err: err}
+		if who, ok := errors.AsType[*identity.RefusalError](err); ok && host == "" {
+			r.Host, _ = who.Who.HostID()
+		}
+		if p, ok := peer.FromContext(ctx); ok {
+			if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+				at := tcp.AddrPort()
+				r.From = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+			}
+		}
+		d.refused(r)
+	}
+	return status.Errorf(code, "refused: %v", err)
+}
+
+func (d *door) admit(ctx context.Context, method string) (Visitor, error) {
 	if d.accept == nil {
 		return Visitor{}, nil
 	}
@@ -60,13 +86,13 @@ func (d *door) admit(ctx context.Context) (Visitor, error) {
 	}
 	v, err := d.accept(ctx, state)
 	if err != nil {
-		return v, status.Errorf(codes.PermissionDenied, "refused: %v", err)
+		return v, d.refuse(ctx, method, v.Host, err)
 	}
 	return v, nil
 }
 
 // check reports whether the visitor may make that request.
-func (d *door) check(ctx context.Context, v Visitor, req any) error {
+func (d *door) check(ctx context.Context, method string, v Visitor, req any) error {
 	if v.Host == "" {
 		return nil
 	}
@@ -78,13 +104,13 @@ func (d *door) check(ctx context.Context, v Visitor, req any) error {
 		d.ledger.expire(v.Host, func(id int64) bool { return lives(ctx, s, id) })
 	}
 	err := (rights{v.Host, running{ctx, s, d.ledger}}).check(req)
-	switch {
-	case errors.Is(err, errShare):
-		return status.Errorf(codes.ResourceExhausted, "refused: %v", err)
-	case err != nil:
-		return status.Errorf(codes.PermissionDenied, "refused: %v", err)
+	if err == nil {
+		err = d.spend(v.Host, req)
 	}
-	return d.spend(v.Host, req)
+	if err != nil {
+		return d.refuse(ctx, method, v.Host, err)
+	}
+	return nil
 }
 
 // spend holds back who writes more than any honest host.
@@ -99,7 +125,7 @@ func (d *door) spend(host cluster.HostID, req any) error {
 		size += len(p.GetKey()) + len(p.GetValue())
 	}
 	if size > 0 && !d.flow.TakeN(host, 1+size>>10) {
-		return status.Errorf(codes.ResourceExhausted, "refused: this host has written more than %d MiB in a minute: it goes on by itself", burstKiB>>10)
+		return fmt.Errorf("%w: this host has written more than %d MiB in a minute: it goes on by itself", errShare, burstKiB>>10)
 	}
 	return nil
 }
@@ -121,10 +147,10 @@ func (d *door) note(v Visitor, req, answer any) {
 	}
 }
 
-func (d *door) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	v, err := d.admit(ctx)
+func (d *door) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	v, err := d.admit(ctx, info.FullMethod)
 	if err == nil {
-		err = d.check(ctx, v, req)
+		err = d.check(ctx, info.FullMethod, v, req)
 	}
 	if err != nil {
 		return nil, err
@@ -136,8 +162,8 @@ func (d *door) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next
 	return answer, err
 }
 
-func (d *door) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	v, err := d.admit(stream.Context())
+func (d *door) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	v, err := d.admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
@@ -153,7 +179,7 @@ func (d *door) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInf
 		case <-ctx.Done():
 		}
 	}()
-	err = next(srv, checked{endable{stream, ctx}, d, v})
+	err = next(srv, checked{endable{stream, ctx}, d, v, info.FullMethod})
 	select {
 	case <-v.Gone:
 		return status.Error(codes.PermissionDenied, "refused: removed from the cluster")
@@ -167,6 +193,7 @@ type checked struct {
 	endable
 	door    *door
 	visitor Visitor
+	method  string
 }
 
 // RecvMsg implements [grpc.ServerStream].
@@ -174,7 +201,7 @@ func (c checked) RecvMsg(m any) error {
 	if err := c.endable.RecvMsg(m); err != nil {
 		return err
 	}
-	return c.door.check(c.ctx, c.visitor, m)
+	return c.door.check(c.ctx, c.method, c.visitor, m)
 }
 
 // running is the facts in a running etcd, which is alone, so that what it has

@@ -19,6 +19,8 @@ import (
 	"os"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 )
@@ -32,15 +34,26 @@ type Config struct {
 	// ClientAddr is host:port; an empty host is every address, port 0 any free
 	// one. Empty = [DefaultClientAddr].
 	ClientAddr string
-	// TLS are the settings of the server; nil is plain text, for loopback alone.
-	// They must demand and verify the certificates of clients.
-	TLS *tls.Config
+	// TLS is what the server does with a connection; nil is plain text, for loopback
+	// alone. It must demand and verify the certificates of clients.
+	TLS credentials.TransportCredentials
 	// Accept is asked about each call, with the connection that it comes on. Nil
 	// accepts all.
 	Accept func(context.Context, tls.ConnectionState) (Visitor, error)
-	Log    *slog.Logger // etcd's own words, at debug; nil = none
+	// Refused is told of each call that was refused; nil: nobody is.
+	Refused func(Refusal)
+	Log     *slog.Logger // etcd's own words, at debug; nil = none
 	// UnsafeNoSync loses data when the machine stops. For tests.
 	UnsafeNoSync bool
+}
+
+// Refusal is a call that was refused.
+type Refusal struct {
+	Host   cluster.HostID // whose certificate was shown; empty: no host's, or none that counts
+	From   netip.AddrPort
+	Method string // as gRPC has it
+	Code   codes.Code
+	Err    error
 }
 
 // Visitor is who calls.
@@ -81,7 +94,7 @@ func Start(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.TLS != nil {
 		s.scheme = "https"
 	}
-	d := newDoor(cfg.Accept)
+	d := newDoor(cfg.Accept, cfg.Refused)
 	if s.web, err = newWebSocket(cfg.DataDir); err == nil {
 		s.etcd, err = start(ctx, settings(cfg, addr, s.streams, d, s.web), d)
 	}

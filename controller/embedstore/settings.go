@@ -7,7 +7,6 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/ovlnet/ovl/internal/store/etcd"
 )
@@ -58,7 +57,7 @@ func settings(cfg Config, addr netip.AddrPort, streams *streams, d *door, web *w
 		grpc.ChainUnaryInterceptor(d.unary), grpc.ChainStreamInterceptor(d.stream, streams.intercept),
 	}
 	if cfg.TLS != nil {
-		c.GRPCAdditionalServerOptions = append(c.GRPCAdditionalServerOptions, grpc.Creds(credentials.NewTLS(cfg.TLS)))
+		c.GRPCAdditionalServerOptions = append(c.GRPCAdditionalServerOptions, grpc.Creds(cfg.TLS))
 	}
 	c.UnsafeNoFsync = cfg.UnsafeNoSync
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(etcd.ZapLogger(cfg.Log))

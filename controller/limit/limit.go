@@ -43,6 +43,27 @@ func (l *Limit[S]) Take(from S) bool { return l.draw(from, 1) }
 // TakeN takes n tokens, if there are as many.
 func (l *Limit[S]) TakeN(from S, n int) bool { return l.draw(from, float64(n)) }
 
+// Reserve takes a token, perhaps one that is still to come: wait is how long until it
+// is there. Where that would be longer than most it takes none.
+func (l *Limit[S]) Reserve(from S, most time.Duration) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, known := l.buckets[from]
+	if !known {
+		b = bucket{left: l.burst}
+	}
+	b = l.filled(b)
+	if b.left < 1 {
+		wait = time.Duration((1 - b.left) * float64(l.refill))
+	}
+	if wait > most || !known && !l.room() {
+		return 0, false
+	}
+	b.left--
+	l.buckets[from] = b
+	return wait, true
+}
+
 // Has reports whether there is a token, and takes none.
 func (l *Limit[S]) Has(from S) bool { return l.draw(from, 0) }
 

@@ -27,7 +27,7 @@ func openBackend(ctx context.Context, o options, who *trust, log *slog.Logger) (
 	if len(o.etcd) == 0 {
 		within, err := embedstore.Start(ctx, embedstore.Config{
 			DataDir: o.dataDir, ClientAddr: o.etcdListen, Log: log.With(slog.String("part", "etcd")),
-			TLS: who.etcdServer(), Accept: who.accept(),
+			TLS: who.etcdServer(), Accept: who.accept(), Refused: who.etcdRefused,
 		})
 		if err != nil {
 			return nil, withAdvice(err)

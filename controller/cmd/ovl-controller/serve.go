@@ -50,6 +50,7 @@ func serve(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return oneLine([]error{err, facts.close()})
 	}
+	who.records(trail.Trail)
 	server := api.New(api.Config{
 		Store: facts.kv, Log: log, Defaults: o.defaults, HostNetworks: o.hosts,
 		About: api.About{

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/ovlnet/ovl/controller/api"
+	"github.com/ovlnet/ovl/controller/audit"
 	"github.com/ovlnet/ovl/controller/embedstore"
 	"github.com/ovlnet/ovl/controller/gate"
 	"github.com/ovlnet/ovl/controller/keys"
@@ -36,7 +38,10 @@ type trust struct {
 	rotation *rotation.Rotation // as roll
 	welcome  welcome
 	// judge knows the certificates of the hosts, and so what is signed by them.
-	judge *store.Mirror
+	judge  *store.Mirror
+	ports  ports
+	opened chan struct{} // closed when roll and rotation are there
+	trail  atomic.Pointer[audit.Trail]
 }
 
 func openTrust(o options) (*trust, error) {
@@ -51,10 +56,12 @@ func openTrust(o options) (*trust, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trust{
-		keys: k, life: o.identity.life, name: cmp.Or(config.Hostname, "controller"),
+	c := &trust{
+		keys: k, opened: make(chan struct{}), life: o.identity.life, name: cmp.Or(config.Hostname, "controller"),
 		welcome: welcome{path: filepath.Join(config.Dir, welcomeFile), changed: make(chan struct{}, 1)},
-	}, nil
+	}
+	c.openPorts()
+	return c, nil
 }
 
 // follow keeps the roll of that store, and its CAs.
@@ -66,8 +73,10 @@ func (c *trust) follow(kv store.KV, log *slog.Logger) {
 	c.judge = store.NewMirror(store.MirrorConfig{KV: kv, Log: log, Roots: c.keys.Credential.Roots})
 	c.judge.SetPrefixes()
 	c.rotation = rotation.New(rotation.Config{
-		Store: kv, Keys: c.keys, Roll: c.roll, Controller: c.name, Life: c.life, Log: log, Born: c.welcome.born, Adopted: c.welcome.adopted,
+		Store: kv, Keys: c.keys, Roll: c.roll, Controller: c.name, Life: c.life, Log: log,
+		Born: c.welcome.born, Adopted: c.adopted, Advanced: c.advanced,
 	})
+	close(c.opened)
 }
 
 // verify returns who shows that chain. Of a CA that was dropped it says so.
@@ -97,14 +106,6 @@ func (c *trust) doubts() func(context.Context, []store.Record) (map[string]error
 	return c.judge.Doubts
 }
 
-// etcdServer returns the settings of the etcd within, nil for plain text.
-func (c *trust) etcdServer() *tls.Config {
-	if c.keys == nil {
-		return nil
-	}
-	return c.keys.Credential.Demanding(nil)
-}
-
 // accept lets controllers and members into the etcd within, and limits hosts to
 // what is theirs.
 func (c *trust) accept() func(context.Context, tls.ConnectionState) (embedstore.Visitor, error) {
@@ -121,6 +122,11 @@ func (c *trust) accept() func(context.Context, tls.ConnectionState) (embedstore.
 		id, ok := who.HostID()
 		if !ok {
 			return v, fmt.Errorf("%s has no business in etcd: only controllers and hosts do", who)
+		}
+		select {
+		case <-c.opened:
+		case <-ctx.Done():
+			return v, ctx.Err()
 		}
 		v.Host = id
 		v.Gone, err = c.roll.Check(ctx, who, identity.PrintOf(s.PeerCertificates[0]))
@@ -154,7 +160,7 @@ func (c *trust) options(log *slog.Logger) []grpc.ServerOption {
 	if c.keys != nil {
 		g.Verify, g.Check = c.verify, c.roll.Check
 		g.Authorities = func() string { return identity.Text(c.keys.InForce()) }
-		all = append(all, grpc.Creds(credentials.NewTLS(c.keys.Credential.Asking())))
+		all = append(all, grpc.Creds(c.ports.api.Guard(credentials.NewTLS(c.keys.Credential.Asking()))))
 	}
 	at := gate.New(g)
 	return append(all, grpc.ChainUnaryInterceptor(at.Unary), grpc.ChainStreamInterceptor(at.Stream))
