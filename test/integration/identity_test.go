@@ -260,6 +260,12 @@ func TestNobodyGetsIn(t *testing.T) {
 		{Name: "a host that was removed", Pair: []byte(stolen), api: "is no member of this cluster any more", etcd: "is no member of this cluster any more"},
 		{Name: "another key of a member", Pair: c.pair(c.ca, identity.Host, c.Run(t, "h1", "cat", "/var/lib/ovl/host-id"), now, time.Hour), api: "another key", etcd: "another key"},
 	})
+	labtest.Until(t, "what etcd refused in a handshake is an event", func() error {
+		if out := c.Run(t, lab.Control, "ovlctl", "events"); !strings.Contains(out, "etcd TLS") || !strings.Contains(out, "etcd Txn") {
+			return errors.New(out)
+		}
+		return nil
+	})
 }
 
 // TestOpenPorts: what listens on a host's addresses is the two ports that ask for

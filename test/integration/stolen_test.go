@@ -120,6 +120,23 @@ func TestStolenHost(t *testing.T) {
 		t.Errorf("afterwards: %s, before: %s", after, before)
 	}
 	c.Run(t, lab.Control, "ovlctl", "status")
+	// Each kind of what the store refused is recorded, once.
+	id := c.Run(t, "h1", "cat", "/var/lib/ovl/host-id")
+	labtest.Until(t, "the refusals are events", func() error {
+		out := c.Run(t, lab.Control, "ovlctl", "events", "-o", "wide")
+		for _, action := range []string{"etcd Txn", "etcd LeaseRevoke"} {
+			n := 0
+			for line := range strings.Lines(out) {
+				if strings.Contains(line, "host "+id) && strings.Contains(line, action) && strings.Contains(line, "PERMISSION_DENIED") {
+					n++
+				}
+			}
+			if n != 1 {
+				return fmt.Errorf("%d events of %s: %s", n, action, out)
+			}
+		}
+		return nil
+	})
 }
 
 // TestRemovedHost: it says why it is shut out, keeps forwarding, and comes back by
