@@ -109,3 +109,19 @@ func (k *Keeper) meddlingProblemLocked() cluster.Problem {
 		Hint: "who can write to etcd? ovlctl host rm a stolen host; this is told for ten minutes",
 	}
 }
+
+// Rekeyed says that this host signs with another key than before: everything that it
+// wrote is written again.
+func (k *Keeper) Rekeyed() {
+	k.mu.Lock()
+	for key, w := range k.wanted {
+		w.lease = 0 // not signed yet
+		k.wanted[key] = w
+	}
+	for key, r := range k.rows {
+		r.confirmed = false
+		k.rows[key] = r
+	}
+	k.mu.Unlock()
+	k.poke()
+}

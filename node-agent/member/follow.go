@@ -87,6 +87,24 @@ func (m *Member) Client() *tls.Config {
 	return settings
 }
 
+// Rekeyed tells whenever this host has another key than before, which a join brings
+// and no renewal, until ctx is done.
+func (m *Member) Rekeyed(ctx context.Context, tell func()) error {
+	changed, key := m.Credential.Changed(), identity.PrintOf(m.Credential.Pair().Leaf())
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+		changed = m.Credential.Changed()
+		if now := identity.PrintOf(m.Credential.Pair().Leaf()); now != key {
+			key = now
+			tell()
+		}
+	}
+}
+
 // unsettled reports whether something is wrong that a renewal may mend, or tell more
 // about; or another process, which has joined this host again.
 func (m *Member) unsettled() bool { return m.behind() || m.stranger.Load() || m.out.Load() }

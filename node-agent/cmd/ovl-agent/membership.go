@@ -98,6 +98,14 @@ func (in membership) follow(ctx context.Context, kv store.KV, log *slog.Logger) 
 	return in.member.Follow(ctx, kv, log)
 }
 
+// rekeyed tells whenever this host has another key, if it has one.
+func (in membership) rekeyed(ctx context.Context, tell func()) error {
+	if in.member == nil {
+		return nil
+	}
+	return in.member.Rekeyed(ctx, tell)
+}
+
 // renew keeps the certificate fresh, if there is one.
 func (in membership) renew(ctx context.Context, log *slog.Logger) error {
 	if in.member == nil {

@@ -343,6 +343,7 @@ func (d *program) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.in.renew(ctx, d.log) })
 	g.Go(func() error { return d.in.follow(ctx, d.kv, d.log) })
+	g.Go(func() error { return d.in.rekeyed(ctx, r.keeper.Rekeyed) })
 	g.Go(func() error { return r.mirror.Run(ctx) })
 	g.Go(func() error { return r.keeper.Run(ctx) })
 	g.Go(func() error { return r.loop.Run(ctx) })
