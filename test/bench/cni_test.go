@@ -76,14 +76,14 @@ func newRuntimes(b *testing.B, bridge string, port bool) *runtimes {
 	r := &runtimes{world: newWorld(b), port: port}
 	b.Cleanup(func() {
 		for side := range 2 {
-			for i := range parallel {
+			for i := range parallel + 1 {
 				_ = netns.DeleteNamed(r.name(side, i)) // for the next, which makes its own
 			}
 		}
 	})
 	putNetwork(b, r.world.kv, peersNetwork())
 	r.agent = r.world.startAgent(b)
-	r.agent.attach(b, "c0") // whoever is first takes the subnet
+	r.agent.attach(b, "c0") // an agent that answers
 	path := b.TempDir()
 	must(b, os.Symlink(filepath.Join(binDir, "ovl-cni"), filepath.Join(path, "ovl")))
 	r.cni = libcni.NewCNIConfigWithCacheDir([]string{path, reference(b)}, b.TempDir(), nil)
@@ -96,9 +96,10 @@ func newRuntimes(b *testing.B, bridge string, port bool) *runtimes {
 		list, err := libcni.NetworkConfFromBytes([]byte(text))
 		must(b, err)
 		r.lists[side] = list
-		for i := range parallel {
+		for i := range parallel + 1 {
 			makeNamespace(b, r.name(side, i))
 		}
+		must(b, r.add(side, parallel)) // whoever is first makes the bridge, and the chains that lead to ports
 	}
 	return r
 }
