@@ -79,7 +79,7 @@ func (p pod) asks(tb testing.TB, address string) (said, error) {
 // asks is [pod.asks] of a process of a host of the lab.
 func (k *kubernetes) asks(tb testing.TB, host, address string) (said, error) {
 	tb.Helper()
-	return answer(address, k.Do(tb, host, "curl", "-sS", "-m", "5", "http://"+address+"/"))
+	return answer(address, k.Do(tb, host, "curl", "-sS", "-m", "20", "http://"+address+"/"))
 }
 
 func answer(address string, r labtest.Result) (s said, err error) {

@@ -90,7 +90,7 @@ func (k *kubernetes) testServices(t *testing.T) {
 	// are as far from other networks as ever.
 	k.Run(t, "h1", "ovlctl", "network", "create", "red", "--subnet", "10.70.0.0/16")
 	red := k.Sandbox(t, "h1", "red", "--network", "red")
-	if r := red.Do(t, "curl", "-sS", "-m", "5", "http://"+far+"/"); r.Code != 0 {
+	if r := red.Do(t, "curl", "-sS", "-m", "20", "http://"+far+"/"); r.Code != 0 {
 		t.Errorf("a container of another network asks a service: %s", r.Stderr)
 	}
 	for _, at := range []string{one.at(t), two.at(t)} {

@@ -56,7 +56,7 @@ func serve(ctx context.Context, address string) error {
 }
 
 // patience bounds a question: a lost answer is an answer too.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 func fetch(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
