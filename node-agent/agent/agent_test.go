@@ -60,6 +60,7 @@ func (s *subnets) SetReport(applied int64, _ []cluster.Problem) {
 type attachments struct {
 	mu   sync.Mutex
 	list []cluster.Attachment
+	lent func(seen dataplane.State, list []cluster.Attachment) bool
 }
 
 func (a *attachments) List() []cluster.Attachment {
@@ -68,7 +69,11 @@ func (a *attachments) List() []cluster.Attachment {
 	return slices.Clone(a.list)
 }
 
-func (a *attachments) Lent(dataplane.State) bool { return false }
+func (a *attachments) Lent(seen dataplane.State) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lent != nil && a.lent(seen, a.list)
+}
 
 func (a *attachments) Vanished(gone []dataplane.NS) {
 	a.mu.Lock()

@@ -41,9 +41,9 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 	}
 	if a.cfg.Attachments.Lent(a.rec.Lent()) {
 		atts = a.cfg.Attachments.List()
-		a.rec.Lend(lentAliases(atts))
 		a.watch(atts)
 	}
+	a.rec.Lend(lentAliases(atts)) // what is planned from and what is lent come of one list
 	a.lookAround(facts.Host)
 
 	snapshot, problems := a.cfg.Cluster.Snapshot()

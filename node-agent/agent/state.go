@@ -71,6 +71,7 @@ func (a *Agent) Diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, er
 
 func (a *Agent) diff(ctx context.Context) ([]dataplane.Op, []cluster.Problem, error) {
 	atts := a.cfg.Attachments.List()
+	a.rec.Lend(lentAliases(atts))
 	facts, err := a.rec.Observe(ctx, a.fullScope())
 	if err != nil {
 		return nil, nil, err
