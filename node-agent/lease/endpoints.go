@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/store"
@@ -299,7 +300,14 @@ func (k *Keeper) joinNetwork(network string) error {
 	return nil
 }
 
-// leaveNetwork forgets a network on which none is wanted and none is left.
+// linger is how long a network is looked at after the last endpoint has gone from it. A
+// write that was under way when its process was killed, or that ran out of time, may
+// still be done after all has been read: etcd itself gives up after seven seconds
+// (ReqTimeout in etcd's server/config/config.go).
+const linger = time.Minute
+
+// leaveNetwork forgets a network on which none is wanted and none has been left for a
+// while.
 func (k *Keeper) leaveNetwork(network string) error {
 	k.mu.Lock()
 	known := k.networks[network]
@@ -308,11 +316,22 @@ func (k *Keeper) leaveNetwork(network string) error {
 	}
 	k.mu.Unlock()
 	if !known {
+		delete(k.loop.leaving, network)
+		return nil
+	}
+	now := k.cfg.Elapsed()
+	if at, ok := k.loop.leaving[network]; !ok {
+		k.loop.leaving[network] = now + linger
+		k.loop.by(now + linger)
+		return nil
+	} else if now < at {
+		k.loop.by(at)
 		return nil
 	}
 	if err := k.disk.deleteNetwork(network); err != nil {
 		return err
 	}
+	delete(k.loop.leaving, network)
 	k.mu.Lock()
 	delete(k.networks, network)
 	k.mu.Unlock()

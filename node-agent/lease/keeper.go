@@ -143,7 +143,7 @@ func Open(cfg Config) (*Keeper, error) {
 		cfg: cfg, disk: d, log: cfg.Log,
 		turn: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		self: cfg.Self, rows: map[string]row{}, known: newMirror(), owner: recall(cfg, c.ownership),
-		networks: c.networks, orphans: map[string]int64{}, link: connection{since: time.Now()},
+		networks: c.networks, orphans: map[string]int64{}, loop: loopState{leaving: map[string]time.Duration{}}, link: connection{since: time.Now()},
 	}
 	for key, s := range c.subnets {
 		k.rows[key] = row{diskSubnet: s}

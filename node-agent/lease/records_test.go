@@ -156,6 +156,33 @@ func TestEndpoints(t *testing.T) {
 
 // A deleted network is not brought back by its endpoints, nor are they put into
 // a later network of its name.
+// What a killed process was writing arrives late, after its network has been left.
+func TestEndpointsWrittenLate(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		network := r.network("blue", "10.64.0.0/16", 24)
+		h := r.addHost().start()
+		synctest.Wait()
+		h.keeper.SetEndpoints(endpoints(h.take(network), 1))
+		synctest.Wait()
+		prefix := store.EndpointsPrefix("blue")
+		key := store.Root + r.keys(prefix)[0]
+		late, _, _ := store.Get(t.Context(), r.store, key)
+		h.kill()
+		h.start()
+		h.keeper.SetEndpoints(nil)
+		time.Sleep(time.Second)
+		if left := r.keys(prefix); len(left) != 0 {
+			t.Fatalf("left: %v", left)
+		}
+		time.Sleep(8 * time.Second)
+		r.put(key, late.Value)
+		time.Sleep(time.Second)
+		if left := r.keys(prefix); len(left) != 0 {
+			t.Errorf("left for ever: %v", left)
+		}
+	})
+}
+
 func TestEndpointsOfDeletedNetwork(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		network := r.network("blue", "10.64.0.0/16", 24)

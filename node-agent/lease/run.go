@@ -33,6 +33,8 @@ type loopState struct {
 	appliedAt time.Duration // when it may be written for the revision alone
 	started   time.Time     // of Run
 	next      time.Duration // the pass after this one, if nothing happens
+	// leaving says when a network without endpoints of ours may be forgotten.
+	leaving map[string]time.Duration
 }
 
 // by makes the next pass begin at t or before.
