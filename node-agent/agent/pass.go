@@ -48,6 +48,7 @@ func (a *Agent) pass(ctx context.Context, scope dataplane.Scope) reconcile.Repor
 
 	snapshot, problems := a.cfg.Cluster.Snapshot()
 	a.keepNetworks(snapshot, held)
+	a.forgetGone(snapshot, held, atts)
 	res := a.wants(snapshot, a.local(held, atts, facts.Host), facts.Host, problems)
 	rep := a.rec.Apply(ctx, res.State, time.Now)
 	if len(rep.Gone) > 0 {
