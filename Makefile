@@ -62,6 +62,14 @@ test: build need-test ## all tests that run on one machine; no root needed
 test-docker: build need-docker ## the tests with real Docker engines, one per lab host; as root
 	@OVL_BIN_DIR=$(CURDIR)/bin OVL_ENGINE29_DIR=$(wildcard $(CURDIR)/bin/engine29) go test $(TESTFLAGS) -tags docker ./test/docker/...
 
+.PHONY: test-docker-crowd
+test-docker-crowd: build need-docker ## 200 containers on each of three engines; minutes
+	@OVL_TEST_CROWD=200 OVL_BIN_DIR=$(CURDIR)/bin OVL_ENGINE29_DIR=$(wildcard $(CURDIR)/bin/engine29) go test $(TESTFLAGS) -timeout 60m -tags docker -run 'TestCrowd' ./test/docker/
+
+.PHONY: bench-docker
+bench-docker: build need-docker ## docker run and network connect beside the engine's own networks
+	@OVL_BIN_DIR=$(CURDIR)/bin OVL_ENGINE29_DIR=$(wildcard $(CURDIR)/bin/engine29) go test -timeout 60m -tags docker -run '^$$' -bench . -benchtime 15x ./test/docker/
+
 # The engine that Debian has not yet, from Go modules: five minutes of one core when cold.
 .PHONY: engine29
 engine29: ## Docker engine 29 for test-docker, into bin/engine29

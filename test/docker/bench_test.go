@@ -3,7 +3,6 @@
 package docker
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -12,49 +11,83 @@ import (
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
-// TestAttachCost prints what a network costs: `docker run --rm` of a command that does
-// nothing, above that without any network, and `docker network connect` of a container that
-// runs; the engine's own bridge beside ovl, turn by turn, medians. It asserts nothing: the
-// machine's other work decides as much.
-func TestAttachCost(t *testing.T) {
-	if testing.Short() || !testing.Verbose() {
-		t.Skip("nobody reads the figures: go test -v")
+// ways are the networks that are compared, by the name of what is reported.
+var ways = []struct{ name, network string }{
+	{"none", "none"}, {"bridge", "bridge"}, {"user-bridge", "plain"}, {"ovl", "blue"}, {"swarm-overlay", "swarm"},
+}
+
+// compared makes an engine with a network of each kind, each used once already.
+func compared(b *testing.B, v version) *engine {
+	b.Helper()
+	l := labtest.Up(b, lab.Config{Hosts: 1})
+	e := startEngine(b, l, "h1", v, config{})
+	l.Run(b, "control", "ovlctl", "network", "create", "blue")
+	e.docker(b, "network", "create", "plain")
+	e.docker(b, "swarm", "init", "--advertise-addr", "192.168.77.1")
+	e.docker(b, "network", "create", "-d", "overlay", "--attachable", "swarm")
+	e.network(b, "blue")
+	for _, w := range ways {
+		if w.network == "none" {
+			continue
+		}
+		e.run(b, "--name", "first-"+w.network, "--network", w.network) // it stays, so that the network does
 	}
-	everyEngine(t, func(t *testing.T, v version) {
-		const rounds = 15
-		l := labtest.Up(t, lab.Config{Hosts: 1})
-		l.Run(t, "control", "ovlctl", "network", "create", "blue")
-		e := startEngine(t, l, "h1", v, config{})
-		e.has(t, "blue")
-		e.docker(t, "network", "create", "own")
-		e.run(t, "--name", "holds", "--network", "blue") // the subnet of this host
-		e.run(t, "--name", "runs", "--network", "own")
-		took := map[string][]time.Duration{}
-		clock := func(what string, args ...string) {
-			began := time.Now()
-			e.docker(t, args...)
-			took[what] = append(took[what], time.Since(began))
-		}
-		for range rounds {
-			for _, network := range []string{"none", "bridge", "own", "blue"} {
-				clock("run "+network, "run", "--rm", "--network", network, image, "true")
+	return e
+}
+
+// median returns the middle one of the times, in milliseconds.
+func median(all []time.Duration) float64 {
+	slices.Sort(all)
+	return float64(all[len(all)/2].Microseconds()) / 1000
+}
+
+// BenchmarkRun is what `docker run` of a container that does nothing takes longer on a
+// network than on none: made, started, ended and removed. All are measured in turns.
+func BenchmarkRun(b *testing.B) {
+	for _, v := range versions(b) {
+		b.Run(v.name, func(b *testing.B) {
+			e := compared(b, v)
+			took := map[string][]time.Duration{}
+			for b.Loop() {
+				for _, w := range ways {
+					began := time.Now()
+					e.docker(b, "run", "--rm", "--network", w.network, image, "true")
+					took[w.name] = append(took[w.name], time.Since(began))
+				}
 			}
-			for _, network := range []string{"bridge", "blue"} {
-				clock("connect "+network, "network", "connect", network, "runs")
-				clock("disconnect "+network, "network", "disconnect", network, "runs")
+			none := median(took["none"])
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(none, "none-ms")
+			for _, w := range ways[1:] {
+				b.ReportMetric(median(took[w.name])-none, w.name+"-over-none-ms")
 			}
-		}
-		median := func(what string) time.Duration {
-			all := slices.Sorted(slices.Values(took[what]))
-			return all[len(all)/2].Round(time.Millisecond)
-		}
-		text := fmt.Sprintf("medians of %d: run none %v", rounds, median("run none"))
-		for _, network := range []string{"bridge", "own", "blue"} {
-			text += fmt.Sprintf(", %s %v above", network, median("run "+network)-median("run none"))
-		}
-		for _, network := range []string{"bridge", "blue"} {
-			text += fmt.Sprintf("; %s connect %v, disconnect %v", network, median("connect "+network), median("disconnect "+network))
-		}
-		t.Log(text)
-	})
+		})
+	}
+}
+
+// BenchmarkConnect is what `docker network connect` of a container that runs takes, and
+// `disconnect`.
+func BenchmarkConnect(b *testing.B) {
+	for _, v := range versions(b) {
+		b.Run(v.name, func(b *testing.B) {
+			e := compared(b, v)
+			e.run(b, "--name", "guest", "--network", "bridge")
+			on, off := map[string][]time.Duration{}, map[string][]time.Duration{}
+			for b.Loop() {
+				for _, w := range ways[2:] {
+					began := time.Now()
+					e.docker(b, "network", "connect", w.network, "guest")
+					on[w.name] = append(on[w.name], time.Since(began))
+					began = time.Now()
+					e.docker(b, "network", "disconnect", w.network, "guest")
+					off[w.name] = append(off[w.name], time.Since(began))
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			for _, w := range ways[2:] {
+				b.ReportMetric(median(on[w.name]), w.name+"-connect-ms")
+				b.ReportMetric(median(off[w.name]), w.name+"-disconnect-ms")
+			}
+		})
+	}
 }
