@@ -2,6 +2,7 @@ package cni
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -59,6 +60,18 @@ func TestBandwidthIsWhatWasAskedFor(t *testing.T) {
 		if ratio < 0.5 { // a factor is wrong; how near it comes is for test/bench to tell
 			t.Errorf("%s: %.0f bits per second are less than half of the %.0f asked for", c.direction, got, c.rate)
 		}
+	}
+
+	// What a hand takes away comes back, at both ends.
+	link := n.must(t, limits, "add", "blue", slow).Interfaces[0].Name
+	for _, at := range []string{"tc qdisc %s dev " + link + " root", "tc -n slow qdisc %s dev eth0 root"} {
+		n.run(t, strings.Fields(fmt.Sprintf(at, "del"))...)
+		labtest.Until(t, "it is limited again", func() error {
+			if q := n.run(t, strings.Fields(fmt.Sprintf(at, "show"))...); !strings.Contains(q, "qdisc tbf 4f:") {
+				return errors.New(q)
+			}
+			return nil
+		})
 	}
 
 	// Asking for something else under the same name is no repetition.

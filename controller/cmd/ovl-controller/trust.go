@@ -23,9 +23,9 @@ import (
 	"github.com/ovlnet/ovl/controller/keys"
 	"github.com/ovlnet/ovl/controller/roll"
 	"github.com/ovlnet/ovl/controller/rotation"
+	"github.com/ovlnet/ovl/internal/build"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
-	"github.com/ovlnet/ovl/internal/build"
 )
 
 // trust is who may come in, wired together; with nil keys everybody may, in

@@ -8,8 +8,8 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/ovlnet/ovl/internal/settings"
 	"github.com/ovlnet/ovl/internal/build"
+	"github.com/ovlnet/ovl/internal/settings"
 )
 
 func main() { settings.Main(newCommand()) }

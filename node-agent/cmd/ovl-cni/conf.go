@@ -129,7 +129,7 @@ func parseWhole(args *skel.CmdArgs) (*request, error) {
 	if r.IPAM.Type != "" {
 		return nil, invalid("ipam: %q: ovl chooses addresses itself: take \"ipam\" out of the configuration", r.IPAM.Type)
 	}
-	if err := r.bridgeConf.check(); err != nil {
+	if err := r.check(); err != nil {
 		return nil, err
 	}
 	if err := types.LoadArgs(args.Args, &r.cni); err != nil {

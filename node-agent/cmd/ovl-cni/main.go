@@ -29,7 +29,7 @@ func main() {
 		os.Exit(person(os.Args[1:], about))
 	}
 	if version, err := run(about); err != nil {
-		_ = refusal{version, err}.print(os.Stdout) // if that is closed there is nobody to tell
+		_ = refusal{version, err}.PrintTo(os.Stdout) // if that is closed there is nobody to tell
 		os.Exit(1)
 	}
 }
@@ -40,7 +40,8 @@ type refusal struct {
 	*types.Error
 }
 
-func (r refusal) print(to io.Writer) error {
+// PrintTo prints it, as [types.Result] does.
+func (r refusal) PrintTo(to io.Writer) error {
 	e := json.NewEncoder(to)
 	e.SetIndent("", "    ")
 	e.SetEscapeHTML(false)

@@ -42,6 +42,8 @@ func FuzzDNSLabel(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"cniVersion":"1.1.0","name":"blue","type":"ovl","runtimeConfig":{"ips":["10.64.3.9/24"]}}`), "IgnoreUnknown=1;K8S_POD_NAME=web")
 	f.Add([]byte(`{"cniVersion":"1.0.0","name":"blue","prevResult":{"cniVersion":"1.0.0","ips":[{"address":"10.64.3.2/24"}]},"cni.dev/valid-attachments":null}`), "IP=10.0.0.1,::1;MAC=x")
+	f.Add([]byte(`{"cniVersion":"1.1.0","name":"blue","ipMasq":true,"mtu":1400,"args":{"cni":{"labels":[{"key":"a","value":"b"}]}},"runtimeConfig":{
+		"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"TCP"}],"bandwidth":{"ingressRate":1000000,"ingressBurst":8000},"dns":{"servers":["::1"]}}}`), "")
 	f.Fuzz(func(t *testing.T, raw []byte, args string) {
 		r, err := parseWhole(&skel.CmdArgs{ContainerID: "a", IfName: "eth0", StdinData: raw, Args: args})
 		if err != nil {
@@ -61,7 +63,11 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("label %q=%q", k, v)
 			}
 		}
+		if n := len(r.labels()); n > cluster.MaxLabels {
+			t.Errorf("%d labels", n)
+		}
 		_, _ = r.addresses() // must not panic
+		_, _, _ = r.ports(), r.bandwidth(), r.names()
 		_, _ = r.valid()
 	})
 }
