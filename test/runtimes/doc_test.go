@@ -57,7 +57,15 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.Setenv(criEnv, cri); err != nil {
 		return 0, err
 	}
-	labtest.SweepGroups(groupParent) // of a run that was killed
-	defer labtest.SweepGroups(groupParent)
+	sweep() // what a run that was killed has left
+	defer sweep()
 	return labtest.Code(m), nil
+}
+
+// sweep removes the control groups of containers that are no more, and those that
+// LXC and Podman keep at the root for processes on their way elsewhere.
+func sweep() {
+	for _, group := range []string{groupParent, "/lxc.pivot", "/libpod_parent"} {
+		labtest.SweepGroups(group)
+	}
 }

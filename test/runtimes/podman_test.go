@@ -157,6 +157,24 @@ func TestPodman(t *testing.T) {
 		one.refuses(t, want.String(), "--network", "blue", "--ip", want.String())
 		one.must(t, "rm", "-f", "-t", "0", "fixed")
 	})
+	t.Run("it is put on one more network, and off it", func(t *testing.T) {
+		l.Run(t, "h1", "ovlctl", "network", "create", "red", "--subnet", "10.65.0.0/16")
+		l.Run(t, "h1", "sh", "-c", "sed s/blue/red/ /etc/cni/net.d/10-ovl.conflist >/etc/cni/net.d/20-red.conflist")
+		l.Sandbox(t, "h2", "far", "--network", "red")
+		one.must(t, "network", "connect", "red", "web")
+		one.reaches(t, "web", "far.red")
+		one.reaches(t, "web", "db")
+		one.must(t, "network", "disconnect", "red", "web")
+		if out := l.Run(t, "h1", "ovlctl", "endpoint", "ls", "--network", "red", "-o", "name"); out != "far" {
+			t.Errorf("still on red: %s", out)
+		}
+		l.Run(t, "h2", "ovlctl", "rm", "-f", "far")
+		l.Run(t, "h1", "rm", "/etc/cni/net.d/20-red.conflist")
+		labtest.Until(t, "nobody is on red", func() error {
+			_, err := l.Exec(t.Context(), "h1", "ovlctl", "network", "rm", "--yes", "red")
+			return err
+		})
+	})
 	t.Run("it comes and goes with its container, whoever was killed", func(t *testing.T) {
 		if err := l.Kill(t.Context(), "h1", "agent"); err != nil {
 			t.Fatal(err)

@@ -36,8 +36,13 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	}
 	name := r.containerName()
 	return p.ask(r, func(ctx context.Context, a agent) error {
+		id, netns := attachmentID(args.ContainerID, args.IfName), filepath.Clean(args.Netns)
+		ports, err := a.unpublished(ctx, id, netns, r.ports())
+		if err != nil {
+			return a.translate(err)
+		}
 		att, err := a.Attach(ctx, &ovlv1.AttachRequest{
-			Id: attachmentID(args.ContainerID, args.IfName), Name: name, Netns: filepath.Clean(args.Netns), Labels: r.labels(), Ports: r.ports(),
+			Id: id, Name: name, Netns: netns, Labels: r.labels(), Ports: ports,
 			Interfaces: []*ovlv1.InterfaceRequest{{
 				Network: r.Network, Name: args.IfName, Addresses: addrs, Mac: r.mac(), Aliases: r.aliases(), Bandwidth: r.bandwidth(),
 				Masquerade: r.IPMasq, Mtu: uint32(r.MTU),

@@ -87,7 +87,7 @@ func (f *fakeAgent) Attach(_ context.Context, m *ovlv1.AttachRequest) (*ovlv1.At
 		addr = want.GetAddresses()[0] + "/24"
 	}
 	att := &ovlv1.Attachment{
-		Id: m.GetId(), Name: m.GetName(), Netns: m.GetNetns(), Labels: m.GetLabels(),
+		Id: m.GetId(), Name: m.GetName(), Netns: m.GetNetns(), Labels: m.GetLabels(), Ports: m.GetPorts(),
 		Interfaces: []*ovlv1.Interface{{
 			Network: want.GetNetwork(), Name: want.GetName(), HostLink: "ove0123456789ab", Mac: "02:00:00:00:00:09", Mtu: 1450,
 			Addresses: []string{addr, "fd64::2/64"}, Gateways: []string{"10.64.3.1", "fd64::1"}, Domain: "blue.ovl.internal",

@@ -81,6 +81,21 @@ func TestAddAliasesOfPodman(t *testing.T) {
 	c.fails(t, types.ErrDecodingFailure, "aliases")
 }
 
+// A container on two networks publishes its ports once, however often it is added.
+func TestAddPortsOfTwoNetworks(t *testing.T) {
+	f := startAgent(t)
+	ports := []int{1, 0, 1, 0}
+	for i, network := range []string{"blue", "red", "blue", "red"} {
+		c := f.call("ADD", "0123abcd", map[string]string{"blue": "eth0", "red": "eth1"}[network])
+		c.conf = `{"cniVersion":"1.0.0","name":"` + network + `","type":"ovl","runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}}`
+		var res types100.Result
+		c.must(t, &res)
+		if got := f.requests[i].GetPorts(); len(got) != ports[i] {
+			t.Errorf("request %d, on %s: ports %v, want %d of them", i, network, got, ports[i])
+		}
+	}
+}
+
 func TestAddVersions(t *testing.T) {
 	f := startAgent(t)
 	for _, v := range []string{"0.3.1", "0.4.0"} {
