@@ -98,7 +98,9 @@ func TestLent(t *testing.T) {
 		has(arrived, host)
 
 		// From now on it is repaired, without the engine.
-		k.Remove(arrived)
+		if err := k.Remove(arrived); err != nil {
+			t.Fatal(err)
+		}
 		r.events <- dataplane.Scope{dataplane.Host: dataplane.Of(dataplane.TableLink), sandbox: dataplane.NSTables}
 		time.Sleep(time.Second)
 		settled()

@@ -2,7 +2,6 @@ package attach
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -232,49 +231,3 @@ func (a *Attachments) Get(id string) (cluster.Attachment, bool) { return a.cfg.J
 
 // short is an engine's ID as people see it.
 func short(id string) string { return id[:min(len(id), 12)] }
-
-// Description is what an engine says of a container after it has started it.
-type Description struct {
-	Name, Hostname string
-	Aliases        []string // on the one network of the endpoint
-	Labels         map[string]string
-}
-
-// Describe gives an attachment other names. It returns when they are answered for.
-// Describing it so as it is does nothing. NOT_FOUND if there is none.
-func (a *Attachments) Describe(ctx context.Context, id string, is Description) error {
-	ctx, cancel := a.bound(ctx)
-	defer cancel()
-	verb := fmt.Sprintf("name %s %s", quote(short(id)), quote(is.Name))
-	att, unlock, err := a.hold(ctx, verb, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	named := clone(att)
-	named.Name, named.Hostname, named.Labels = is.Name, is.Hostname, is.Labels
-	if named.Hostname == "" {
-		named.Hostname = is.Name
-	}
-	for i := range named.Interfaces {
-		named.Interfaces[i].Aliases = slices.Clone(is.Aliases)
-	}
-	if slices.Equal(is.Aliases, att.Interfaces[0].Aliases) && sameNames(named, att) {
-		return nil
-	}
-	if err := checkStored(named); err != nil {
-		return refuse(codes.InvalidArgument, "%s: %v", verb, err)
-	}
-	if other, taken := a.namesake(named); taken {
-		return refuse(codes.AlreadyExists, "%s: the name is in use on this host by container %s: rename one of them", verb, other)
-	}
-	if err := a.rewrite(named); err != nil {
-		return because(verb, err, codes.Internal)
-	}
-	a.publish()
-	if _, err := a.cfg.Loop.Settle(ctx, nil); err != nil {
-		return because(verb, err, codes.Unavailable) // it is written down, and known in a moment
-	}
-	a.cfg.Log.Info("container named", "container", named.Name, "id", id, "aliases", is.Aliases)
-	return nil
-}

@@ -3,7 +3,6 @@ package attach
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -131,23 +130,6 @@ func (a *Attachments) putBack(keys []netAddr, used bool) {
 		}
 		a.index.add(r.att)
 	}
-}
-
-// sameNames reports whether two attachments bear the same names, aliases aside.
-func sameNames(x, y cluster.Attachment) bool {
-	return x.Name == y.Name && x.Hostname == y.Hostname && maps.Equal(x.Labels, y.Labels)
-}
-
-// namesake returns another container of this host that bears att's name.
-func (a *Attachments) namesake(att cluster.Attachment) (who string, found bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for id, o := range a.index.claims {
-		if id != att.ID && o.Name == att.Name && whereabouts(o) != whereabouts(att) {
-			return a.index.who(id), true
-		}
-	}
-	return "", false
 }
 
 // Gateway returns this host's own gateway in a pool of a network: that of the first subnet
