@@ -77,6 +77,14 @@ func TestOpen(t *testing.T) {
 	if _, err := Open(dir, "0000000000000000000000000000000b", time.Now); err == nil || !strings.Contains(err.Error(), "join again") {
 		t.Errorf("another host's: %v", err)
 	}
+	person, other := pair(t, identity.Who{Role: identity.Viewer, Name: "ann"})
+	elsewhere := filepath.Join(t.TempDir(), "identity")
+	if err := save(elsewhere, where, person, identity.EncodeCerts(other.Roots())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(elsewhere, self, time.Now); err == nil || !strings.Contains(err.Error(), "it is of viewer ann") {
+		t.Errorf("of another role: %v", err)
+	}
 	// A join of the token's cluster finds what is there, without a word to anybody.
 	join := Config{Dir: dir, Host: self, Name: "h1", Controller: "127.0.0.1:1", Token: identity.NewToken(ca.Print()), Now: time.Now}
 	if _, err := Join(t.Context(), join); err != nil {
