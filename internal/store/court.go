@@ -57,9 +57,48 @@ type court struct {
 	// proved are the keys of which a certificate of one of the roots says that
 	// they are the host's: renewed for the same key, it need not be proved again.
 	proved map[cluster.HostID]identity.Print
+	// handed are the hosts that changed their keys a moment ago: what they wrote
+	// with the last one counts until they have signed it again.
+	handed map[cluster.HostID]handover
 	age    uint64             // grows whenever a verdict may change
 	held   func(string) *fact // what the mirror holds at a key
 	later  func()             // called when mercy has ended
+}
+
+// handover is a host's last key, and until when what it had signed before that
+// revision counts.
+type handover struct {
+	last   *signer
+	before int64
+	until  time.Time
+}
+
+// signAgain is how long a host has to sign its records with its next key.
+const signAgain = time.Minute
+
+// replaceKey notes that a host's certificate was replaced by one of another key.
+// What was written with the last key afterwards counts no more.
+func (c *court) replaceKey(last, next *fact) {
+	if last == nil || last.kind != factCertificate || next.kind != factCertificate || last.signer.key == next.signer.key {
+		return
+	}
+	id, err := ParseCertificateKey(next.Key)
+	if err != nil || c.proved[id] != last.signer.key {
+		return
+	}
+	if _, err := c.prove(id, next); err != nil {
+		return
+	}
+	c.handed[id] = handover{last.signer, next.ModRev, time.Now().Add(signAgain)}
+	time.AfterFunc(signAgain, c.later)
+}
+
+// forget ends what is known of a host whose certificate is gone.
+func (c *court) forget(key string) {
+	if id, err := ParseCertificateKey(key); err == nil {
+		delete(c.handed, id)
+		delete(c.proved, id)
+	}
 }
 
 // look takes up the roots as they are now, and reports whether they changed.
@@ -139,6 +178,11 @@ func (c *court) try(f *fact, id cluster.HostID) error {
 	if err != nil {
 		return err
 	}
+	if last := c.last(id, f.Record); last != nil {
+		if f.compare(last); f.broken == nil {
+			return nil
+		}
+	}
 	f.compare(s)
 	if f.broken != nil {
 		return f.broken
@@ -147,6 +191,16 @@ func (c *court) try(f *fact, id cluster.HostID) error {
 		return errReplayed
 	}
 	return nil
+}
+
+// last returns the last key of a host, if it has another one since a moment ago and
+// the record is older than that.
+func (c *court) last(id cluster.HostID, r Record) *signer {
+	h, ok := c.handed[id]
+	if !ok || r.ModRev >= h.before || !time.Now().Before(h.until) {
+		return nil
+	}
+	return h.last
 }
 
 // compare verifies the seal of a fact, unless that has been done with this key.
@@ -170,6 +224,11 @@ func (c *court) signer(id cluster.HostID) (*signer, error) {
 	case c.proved[id] == f.signer.key:
 		return f.signer, nil
 	}
+	return c.prove(id, f)
+}
+
+// prove returns the key in a certificate that says that it is the host's.
+func (c *court) prove(id cluster.HostID, f *fact) (*signer, error) {
 	_, cert, err := DecodeCertificate(f.Record)
 	if err == nil {
 		err = identity.CheckHolder(cert, c.trusted, id)
@@ -197,8 +256,8 @@ func (c *court) stands(f *fact) bool {
 	return signed && c.doubt(f) == nil
 }
 
-// last returns the last fact at a key that was believed, if there is one.
-func (c *court) last(f *fact) *fact {
+// standing returns the last fact at a key that was believed, if there is one.
+func (c *court) standing(f *fact) *fact {
 	switch {
 	case c.roots == nil || f == nil:
 		return nil
@@ -221,7 +280,10 @@ func (s *subscription) succeed(f, old *fact) {
 		old = k.fact
 	}
 	delete(s.kept, f.Key)
-	f.past = s.court.last(old)
+	if s.prefix == CertificatesPrefix {
+		s.court.replaceKey(old, f)
+	}
+	f.past = s.court.standing(old)
 	if s.court.stands(f) {
 		f.past = nil
 	}
@@ -232,7 +294,10 @@ func (s *subscription) keep(old *fact) {
 	if old == nil {
 		return
 	}
-	if f := s.court.last(old); f != nil && (f.kind == factHost || f.kind == factLease) {
+	if s.prefix == CertificatesPrefix {
+		s.court.forget(old.Key)
+	}
+	if f := s.court.standing(old); f != nil && (f.kind == factHost || f.kind == factLease) {
 		s.kept[f.Key] = &keptFact{fact: f, until: time.Now().Add(mercy)}
 		time.AfterFunc(mercy, s.court.later)
 	}

@@ -268,20 +268,17 @@ func TestMirrorFollowsMembers(t *testing.T) {
 		time.Sleep(400 * 24 * time.Hour)
 		expect(t, m, "its certificate has expired, and it is still connected", in)
 
-		next := newSigned(t).ca
-		c.roots = append(slices.Clone(c.roots), next.Roots()...)
+		second := newSigned(t).ca
+		c.roots = append(slices.Clone(c.roots), second.Roots()...)
 		expect(t, m, "two CAs", in)
-		h.renew(next)
+		h.renew(second)
 		expect(t, m, "renewed by the second", in)
-		c.roots = next.Roots()
+		c.roots = second.Roots()
 		expect(t, m, "without the first", in)
 		h.renew(c.ca)
 		expect(t, m, "the first CA's again", in) // for the same key, which is proved
-		c.roots = slices.Clone(c.ca.Roots())
-		c.roots = next.Roots()
-		h.renew(next)
-		expect(t, m, "the second's", in)
-		c.ca = next
+		h.renew(second)
+		c.ca = second
 
 		c.put(store.Delete(store.CertificateKey(h.id)))
 		expect(t, m, "removed", "2 wrong")
@@ -292,6 +289,16 @@ func TestMirrorFollowsMembers(t *testing.T) {
 		expect(t, m, "and has written", in)
 		c.put(h.host())
 		expect(t, m, "the old key once more", in+" 1 wrong")
+
+		next := c.join(1) // without having been removed: its last key has handed over
+		next.lease = h.lease
+		expect(t, m, "with another key, and not signed anew yet", in+" 1 wrong")
+		c.put(again.claim(2, h.id, 0))
+		expect(t, m, "the last key has written since", in+" 2 wrong")
+		c.put(next.host())
+		expect(t, m, "one is signed anew", in+" 1 wrong")
+		time.Sleep(2 * time.Minute)
+		expect(t, m, "and the other never", "h1 2 wrong")
 	})
 }
 

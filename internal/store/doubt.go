@@ -57,7 +57,7 @@ func Claimant(r Record) cluster.HostID {
 // doubts judges by the certificates that are known; late is whether the store has
 // newer ones, for all that is known here.
 func (m *Mirror) doubts(records []Record) (doubts map[string]error, late bool) {
-	signers := make([]*signer, len(records))
+	signers := make([][]*signer, len(records)) // each will do
 	doubts = map[string]error{}
 	m.mu.Lock()
 	m.court.look()
@@ -66,19 +66,27 @@ func (m *Mirror) doubts(records []Record) (doubts map[string]error, late bool) {
 		if f := m.heldLocked(r.Key); f != nil && sameRecord(f.Record, r) && m.court.stands(f) {
 			continue // as nearly all of those that the mirror follows
 		}
-		s, err := m.court.signer(Claimant(r))
+		id := Claimant(r)
+		s, err := m.court.signer(id)
 		if err != nil {
 			doubts[r.Key] = err
+			continue
 		}
-		signers[i] = s
+		signers[i] = append(signers[i], s)
+		if last := m.court.last(id, r); last != nil {
+			signers[i] = append(signers[i], last)
+		}
 	}
 	revision, listed := known.revision, known.listed
 	m.mu.Unlock()
 	for i, r := range records {
-		if signers[i] != nil {
-			if err := m.witness.Check(signers[i].public, signers[i].key, r.place(), r.Value); err != nil {
-				doubts[r.Key] = err
+		for _, s := range signers[i] {
+			err := m.witness.Check(s.public, s.key, r.place(), r.Value)
+			if err == nil {
+				delete(doubts, r.Key)
+				break
 			}
+			doubts[r.Key] = err
 		}
 		late = late || doubts[r.Key] != nil && (!listed || r.ModRev > revision)
 	}

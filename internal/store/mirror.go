@@ -119,7 +119,7 @@ func NewMirror(cfg MirrorConfig) *Mirror {
 		listing: make(chan struct{}, 1),
 		subs:    map[string]*subscription{},
 	}
-	m.court = &court{roots: cfg.Roots, proved: map[cluster.HostID]identity.Print{}, age: 1, held: m.heldLocked, later: m.lapse}
+	m.court = &court{roots: cfg.Roots, proved: map[cluster.HostID]identity.Print{}, handed: map[cluster.HostID]handover{}, age: 1, held: m.heldLocked, later: m.lapse}
 	if cfg.Roots != nil {
 		m.subs[CertificatesPrefix] = newSubscription(CertificatesPrefix, m.court)
 	}
@@ -139,6 +139,7 @@ func (m *Mirror) heldLocked(key string) *fact {
 // lapse has the snapshot built again: something in it counts no longer.
 func (m *Mirror) lapse() {
 	m.mu.Lock()
+	m.court.age++
 	m.touch()
 	m.mu.Unlock()
 	m.cfg.Changed()

@@ -96,6 +96,7 @@ type Keeper struct {
 	invalid  []cluster.Problem
 	hostWas  []byte // the record of this host as it last was in the store by our doing; of the holder of turn
 	meddled  meddling
+	signer   []byte // what tells one key from another; of the holder of turn
 	applied  int64
 	reported []cluster.Problem
 	link     connection

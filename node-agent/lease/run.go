@@ -111,6 +111,9 @@ func (k *Keeper) pass(ctx context.Context, w *watches) (next time.Duration, err 
 		steps = []func(context.Context) error{k.publish}
 	}
 	k.forgive()
+	if err := k.signAnew(); err != nil {
+		return 0, err
+	}
 	var errs []error
 	for _, step := range steps {
 		err := step(ctx)

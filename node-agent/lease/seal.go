@@ -66,6 +66,33 @@ func (k *Keeper) reconsider(ctx context.Context, rec store.Record, r row) (verdi
 	return foreign, nil
 }
 
+// signAnew has all records written again if the key that signs has changed: this host
+// has joined again. What the last key has signed counts for a while longer.
+func (k *Keeper) signAnew() error {
+	// The seal of nothing names the key, since each has its own.
+	own, err := k.seal("", 0, nil)
+	if err != nil || bytes.Equal(own, k.signer) {
+		return err
+	}
+	changed := k.signer != nil
+	k.signer = own
+	if !changed {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hostWas = nil
+	for key, r := range k.rows {
+		r.confirmed = false
+		k.rows[key] = r
+	}
+	for key, w := range k.wanted {
+		w.lease, w.stood = 0, false
+		k.wanted[key] = w
+	}
+	return nil
+}
+
 // remembered is how long what others did to our records is told.
 const remembered = 10 * time.Minute
 

@@ -158,6 +158,32 @@ func TestMeddling(t *testing.T) {
 	})
 }
 
+// A host that gets another key while it runs writes everything again.
+func TestAnotherKey(t *testing.T) {
+	signedBubble(t, func(t *testing.T, r *rig) {
+		network := r.network("blue", "10.64.0.0/16", 24)
+		h := r.addHost().start()
+		synctest.Wait()
+		l := h.take(network)
+		h.keeper.SetEndpoints(endpoints(l, 2))
+		synctest.Wait()
+		h.enroll()
+		time.Sleep(15 * time.Second) // the session is renewed
+		synctest.Wait()
+		page, err := r.store.Range(t.Context(), store.HostsPrefix, store.SubnetsPrefix(""), store.EndpointsPrefix(""))
+		if err != nil || len(page.Records) != 4 {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		if doubts, err := r.judge.Doubts(t.Context(), page.Records); err != nil || len(doubts) > 0 {
+			t.Errorf("%v, %v", doubts, err)
+		}
+		h.want(l.Prefix, lease.StateHeld)
+		if h.problem("somebody") {
+			t.Errorf("called a meddler with its own: %+v", h.keeper.Status().Problems)
+		}
+	})
+}
+
 // A subnet that another host has rightly taken meanwhile is lost.
 func TestTakenRightly(t *testing.T) {
 	signedBubble(t, func(t *testing.T, r *rig) {
