@@ -81,6 +81,9 @@ type leaseRecord struct {
 	// record that names an earlier revision than another host's at that key has is
 	// an old one that somebody put back.
 	After int64 `json:"after,omitempty"`
+	// Released: the host gives the prefix back, and deletes the record next. Who sees
+	// that knows that nobody else deleted it.
+	Released bool `json:"released,omitempty"`
 }
 
 // EncodeLease returns the value of a subnet's lease, or why it cannot be one.
@@ -94,26 +97,46 @@ func EncodeClaim(l cluster.Lease, after int64) ([]byte, error) {
 	return encode("lease of "+l.Prefix.String(), leaseRecord{Network: l.Network, Prefix: l.Prefix, Host: l.Host, After: after})
 }
 
-// DecodeLease returns the lease in a record, with its revision.
+// EncodeRelease returns the value of the record by which a host gives back what it
+// claimed with that of revision after.
+func EncodeRelease(l cluster.Lease, after int64) ([]byte, error) {
+	if err := checkLease(l); err != nil {
+		return nil, fmt.Errorf("encode release of %s: %w", l.Prefix, err)
+	}
+	return encode("release of "+l.Prefix.String(), leaseRecord{Network: l.Network, Prefix: l.Prefix, Host: l.Host, After: after, Released: true})
+}
+
+// IsRelease reports whether a record is one of [EncodeRelease].
+func IsRelease(r Record) bool {
+	_, rec, err := decodeLease(r)
+	return err == nil && rec.Released
+}
+
+// DecodeLease returns the lease in a record, with its revision; also of one that is
+// being given back, which nobody else has yet.
 func DecodeLease(r Record) (cluster.Lease, error) {
-	l, _, err := DecodeClaim(r)
+	l, _, err := decodeLease(r)
 	return l, err
 }
 
 // DecodeClaim is [DecodeLease], with the revision at which the host read the store;
 // 0 if it does not say.
 func DecodeClaim(r Record) (l cluster.Lease, after int64, err error) {
+	l, rec, err := decodeLease(r)
+	return l, rec.After, err
+}
+
+func decodeLease(r Record) (l cluster.Lease, rec leaseRecord, err error) {
 	network, prefix, err := ParseSubnetKey(r.Key)
 	if err != nil {
-		return cluster.Lease{}, 0, err
+		return cluster.Lease{}, rec, err
 	}
-	var rec leaseRecord
 	if err := decode(r, &rec); err != nil {
-		return cluster.Lease{}, 0, err
+		return cluster.Lease{}, rec, err
 	}
 	l = cluster.Lease{Network: rec.Network, Prefix: rec.Prefix, Host: rec.Host, Revision: r.ModRev}
 	l, err = checked(r, l, l.Network == network && l.Prefix == prefix, checkLease)
-	return l, rec.After, err
+	return l, rec, err
 }
 
 func checkLease(l cluster.Lease) error {

@@ -35,11 +35,12 @@ func decodeSigner(r Record) (*signer, error) {
 
 // verdict is what a court found about a fact.
 type verdict struct {
-	age     uint64  // of the court at that time; 0 = not judged
-	doubted error   // why it is not believed
-	checked *signer // with whose key the seal was compared
-	broken  error   // of that seal
-	past    *fact   // the last one at that key that was believed, while this one is not
+	age     uint64    // of the court at that time; 0 = not judged
+	doubted error     // why it is not believed
+	checked *signer   // with whose key the seal was compared
+	broken  error     // of that seal
+	past    *fact     // the last one at that key that was believed, while this one is not
+	until   time.Time // until then past's host has time to contradict
 }
 
 // keptFact is what a deleted record said.
@@ -146,7 +147,7 @@ func (f *fact) claimant() (id cluster.HostID, signed bool) {
 	switch f.kind {
 	case factHost:
 		return f.host.ID, true
-	case factLease:
+	case factLease, factRelease:
 		return f.lease.Host, true
 	case factEndpoint:
 		return f.endpoint.Host, true
@@ -166,6 +167,9 @@ func (c *court) doubt(f *fact) error {
 	}
 	return f.doubted
 }
+
+// errTaken is another host's subnet.
+var errTaken = errors.New("another host has that subnet and has not given it back")
 
 // errNoMember is a record of a host that was removed, or never joined.
 var errNoMember = errors.New("that is no member of the cluster")
@@ -187,8 +191,24 @@ func (c *court) try(f *fact, id cluster.HostID) error {
 	if f.broken != nil {
 		return f.broken
 	}
-	if p := f.past; p != nil && f.kind == factLease && f.lease.Host != p.lease.Host && f.after < p.ModRev {
+	if f.kind == factLease || f.kind == factRelease {
+		return f.succeeds()
+	}
+	return nil
+}
+
+// succeeds reports whether a signed lease or release may take the place of what was
+// believed at its key before. A host releases its own, and that alone; another claims
+// what is released, or what its host does not defend.
+func (f *fact) succeeds() error {
+	p := f.past
+	switch {
+	case p == nil || p.lease.Host == f.lease.Host && f.kind == factLease:
+		return nil
+	case f.after < p.ModRev:
 		return errReplayed
+	case p.lease.Host != f.lease.Host && (f.kind == factRelease || time.Now().Before(f.until)):
+		return errTaken
 	}
 	return nil
 }
@@ -256,13 +276,17 @@ func (c *court) stands(f *fact) bool {
 	return signed && c.doubt(f) == nil
 }
 
-// standing returns the last fact at a key that was believed, if there is one.
+// standing returns the last fact at a key that was believed, if there is one and its
+// host has not released it.
 func (c *court) standing(f *fact) *fact {
 	switch {
 	case c.roots == nil || f == nil:
 		return nil
 	case c.stands(f):
 		f.past = nil
+		if f.kind == factRelease {
+			return nil
+		}
 		return f
 	case c.stands(f.past):
 		return f.past
@@ -276,16 +300,24 @@ func (s *subscription) succeed(f, old *fact) {
 	if s.court.roots == nil {
 		return
 	}
-	if k := s.kept[f.Key]; k != nil && old == nil {
-		old = k.fact
+	f.until = time.Now().Add(mercy)
+	switch k := s.kept[f.Key]; {
+	case k != nil && old == nil:
+		old, f.until = k.fact, k.until
+	case old != nil && !s.court.stands(old):
+		f.until = old.until
 	}
 	delete(s.kept, f.Key)
 	if s.prefix == CertificatesPrefix {
 		s.court.replaceKey(old, f)
 	}
-	f.past = s.court.standing(old)
+	if f.past = s.court.standing(old); f.past == nil {
+		return
+	}
 	if s.court.stands(f) {
 		f.past = nil
+	} else if f.kind == factLease {
+		time.AfterFunc(time.Until(f.until), s.court.later)
 	}
 }
 

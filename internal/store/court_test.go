@@ -107,6 +107,14 @@ func (h *joined) claim(n int, of cluster.HostID, after int64) store.Write {
 	return h.seal(store.SubnetKey("blue", l.Prefix), value, err)
 }
 
+// release returns the write by which the host gives the n-th subnet back.
+func (h *joined) release(n int, of cluster.HostID) store.Write {
+	h.Helper()
+	l := cluster.Lease{Network: "blue", Prefix: subnetOf(n), Host: of}
+	value, err := store.EncodeRelease(l, h.kv.Revision())
+	return h.seal(store.SubnetKey("blue", l.Prefix), value, err)
+}
+
 func (h *joined) host() store.Write {
 	h.Helper()
 	value, err := store.EncodeHost(cluster.Host{ID: h.id, Name: "h", Underlay: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, VXLANPort: 4789})
@@ -246,10 +254,27 @@ func TestMirrorKeepsHonest(t *testing.T) {
 		c.put(store.Delete(now.Key))
 		taken := h1.claim(1, h1.id, c.kv.Revision())
 		c.put(taken)
-		expect(t, m, "taken by another meanwhile", "h1 h2 10.0.1.0/24=h1 h2/web")
-		c.put(store.Delete(now.Key))
+		expect(t, m, "taken by another meanwhile", honest+" 1 wrong")
+		c.put(now)
+		expect(t, m, "and defended", honest)
+		c.put(h1.claim(1, h1.id, c.kv.Revision()))
+		expect(t, m, "without having been deleted", honest+" 1 wrong")
 		time.Sleep(time.Minute)
+		expect(t, m, "and not defended", "h1 h2 10.0.1.0/24=h1 h2/web")
+		c.put(h2.release(1, h2.id))
+		expect(t, m, "released by another", "h1 h2 10.0.1.0/24=h1 h2/web 1 wrong")
+		c.put(h2.release(1, h1.id))
+		expect(t, m, "released by another in his name", "h1 h2 10.0.1.0/24=h1 h2/web 1 wrong")
+		c.put(h1.claim(1, h1.id, c.kv.Revision()))
+		expect(t, m, "again", "h1 h2 10.0.1.0/24=h1 h2/web")
+		released := h1.release(1, h1.id)
+		c.put(released)
+		c.put(store.Delete(now.Key))
 		expect(t, m, "given back", "h1 h2 h2/web")
+		c.put(h2.claim(1, h2.id, c.kv.Revision()))
+		expect(t, m, "and taken at once", honest)
+		c.put(released)
+		expect(t, m, "an old release", honest+" 1 wrong")
 	})
 }
 

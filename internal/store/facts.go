@@ -46,6 +46,7 @@ const (
 	factLease
 	factDrain // host.ID alone
 	factEndpoint
+	factRelease     // of a lease, by the host that had it
 	factCertificate // of no concern either: what others are judged by
 	factProblem
 )
@@ -63,7 +64,11 @@ func decodeFact(r Record) *fact {
 		f.host, err = DecodeHost(r)
 	case strings.HasPrefix(r.Key, subnetsRoot):
 		f.kind = factLease
-		f.lease, f.after, err = DecodeClaim(r)
+		var rec leaseRecord
+		f.lease, rec, err = decodeLease(r)
+		if f.after = rec.After; rec.Released {
+			f.kind = factRelease
+		}
 	case strings.HasPrefix(r.Key, DrainsPrefix):
 		f.kind = factDrain
 		f.host.ID, err = ParseDrainKey(r.Key)
@@ -143,7 +148,7 @@ func (b *snapshotBuilder) addOne(f *fact) {
 		return
 	case factProblem:
 		b.problems = append(b.problems, f.problem)
-	case factOther, factCertificate:
+	case factOther, factRelease, factCertificate:
 		return
 	}
 	b.revision = max(b.revision, f.ModRev)

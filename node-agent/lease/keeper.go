@@ -107,10 +107,20 @@ type Keeper struct {
 type row struct {
 	diskSubnet
 	revision  int64
-	confirmed bool   // in the store, under the lease that we renew now
-	lost      string // why it is not ours any more
-	blocked   bool   // lost, though its key may be free
-	gone      bool   // the network no longer exists
+	confirmed bool          // in the store, under the lease that we renew now
+	since     time.Duration // confirmed for the first time in this run, by Config.Elapsed
+	known     bool          // since is set
+	lost      string        // why it is not ours any more
+	blocked   bool          // lost, though its key may be free
+	gone      bool          // the network no longer exists
+}
+
+// confirm notes that the store has the record, as of that revision.
+func (r *row) confirm(revision int64, now time.Duration) {
+	if !r.known || r.lost != "" {
+		r.since, r.known = now, true
+	}
+	r.confirmed, r.revision, r.lost, r.blocked = true, revision, "", false
 }
 
 func (r row) settled() bool { return r.confirmed || r.lost != "" || r.gone }

@@ -60,10 +60,37 @@ func (k *Keeper) reconsider(ctx context.Context, rec store.Record, r row) (verdi
 	if err != nil {
 		return foreign, fmt.Errorf("judge %s: %w", rec.Key, err)
 	}
-	if doubts[rec.Key] != nil {
+	switch {
+	case doubts[rec.Key] != nil:
 		return stale, nil //nolint:nilerr // see above
+	case r.confirmed && k.cfg.Elapsed() >= r.since+probation:
+		// Held under a lease that lives, and never given back: nobody else can have it.
+		return stale, nil
 	}
 	return foreign, nil
+}
+
+// probation is how long a subnet is held before it is defended against another host
+// that claims it with its signature: that one may be its honest holder, whose record
+// somebody has deleted a moment before this host found the key free.
+const probation = 5 * time.Second
+
+// announce says that a subnet is given back, where hosts sign: who reads that knows
+// that the record, which is deleted next, was not deleted by somebody else. It returns
+// the record's revision then.
+func (k *Keeper) announce(ctx context.Context, rec store.Record) (int64, error) {
+	l, err := store.DecodeLease(rec)
+	if k.cfg.Seal == nil || err != nil {
+		return rec.ModRev, err
+	}
+	value, err := store.EncodeRelease(l, rec.ModRev)
+	if err == nil {
+		value, err = k.seal(rec.Key, rec.Lease, value)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return k.write(ctx, []store.Cond{store.Unchanged(rec.Key, rec.ModRev)}, []store.Write{store.Put(rec.Key, value, rec.Lease)})
 }
 
 // signAnew has all records written again if the key that signs has changed: this host

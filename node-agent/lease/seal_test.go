@@ -103,6 +103,8 @@ func TestMeddling(t *testing.T) {
 		h1, h2 := r.addHost().start(), r.addHost().start()
 		synctest.Wait()
 		l := h1.take(network)
+		time.Sleep(6 * time.Second) // longer than on probation
+		synctest.Wait()
 		old := h2.claim(l.Prefix, h2.self.ID, l.Revision-1) // h2 had it before, and gave it back
 		h1.keeper.SetEndpoints(endpoints(l, 2))
 		synctest.Wait()
@@ -127,6 +129,15 @@ func TestMeddling(t *testing.T) {
 				"by another in this one's name": func() {
 					rec := h2.claim(l.Prefix, h1.self.ID, r.store.Revision())
 					r.putRecord(store.Record{Key: key, Value: rec.Value, Lease: rec.Lease})
+				},
+				"another's, signed and young": func() {
+					rec := h2.claim(l.Prefix, h2.self.ID, r.store.Revision())
+					r.putRecord(store.Record{Key: key, Value: rec.Value, Lease: rec.Lease})
+				},
+				"this one's own release, of some other time": func() {
+					value, _ := store.EncodeRelease(l, 1)
+					value, _ = h1.seal(key, before.Lease, value)
+					r.putRecord(store.Record{Key: key, Value: value, Lease: before.Lease})
 				},
 				"another's old record": func() { r.putRecord(store.Record{Key: key, Value: old.Value, Lease: old.Lease}) },
 			} {

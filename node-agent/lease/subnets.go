@@ -35,7 +35,7 @@ func (k *Keeper) judge(rec store.Record, exists bool, lease store.LeaseID) (verd
 		return foreign, ""
 	case l.Host != k.cfg.Self.ID:
 		return foreign, l.Host
-	case rec.Lease != lease || !k.sealed(rec):
+	case rec.Lease != lease || !k.sealed(rec) || store.IsRelease(rec):
 		return stale, ""
 	}
 	return ours, ""
@@ -90,7 +90,7 @@ func (k *Keeper) repairSubnet(ctx context.Context, key string, networks map[stri
 	switch {
 	case r.gone:
 	case v == ours:
-		r.confirmed, r.revision, r.lost, r.blocked = true, rec.ModRev, "", false
+		r.confirm(rec.ModRev, k.cfg.Elapsed())
 	case v == foreign:
 		if r.lost == "" || r.blocked {
 			r.lost = k.nameOf(ctx, whose) + " has it now"
@@ -138,7 +138,7 @@ func (k *Keeper) reclaim(ctx context.Context, key string, r row, rec store.Recor
 	if meddled {
 		k.meddledWith(key)
 	}
-	r.confirmed, r.revision, r.lost, r.blocked = true, rev, "", false
+	r.confirm(rev, k.cfg.Elapsed())
 	k.setRow(key, r)
 	return nil
 }
@@ -170,7 +170,13 @@ func (k *Keeper) claim(ctx context.Context, l listing, key string, rev int64, pr
 // the subnet.
 func (k *Keeper) giveBack(ctx context.Context, key string, rec store.Record, v verdict) error {
 	if v == ours || v == stale {
-		_, err := k.write(ctx, []store.Cond{store.Unchanged(key, rec.ModRev)}, []store.Write{store.Delete(key)})
+		rev, err := rec.ModRev, error(nil)
+		if v == ours {
+			rev, err = k.announce(ctx, rec)
+		}
+		if err == nil {
+			_, err = k.write(ctx, []store.Cond{store.Unchanged(key, rev)}, []store.Write{store.Delete(key)})
+		}
 		if err != nil {
 			return fmt.Errorf("give back %s: %w", key, err)
 		}

@@ -120,7 +120,8 @@ func (k *Keeper) takeThis(ctx context.Context, l listing, prefix netip.Prefix, r
 	case err != nil:
 		return cluster.Lease{}, err // the intent stays: Run finds out
 	}
-	r.Phase, r.revision, r.confirmed = phaseHeld, rev, true
+	r.Phase = phaseHeld
+	r.confirm(rev, k.cfg.Elapsed())
 	if err := k.keepRow(key, r); err != nil {
 		return cluster.Lease{}, err
 	}
