@@ -48,7 +48,7 @@ func (s *controller) GetStatus(ctx context.Context, _ *ovlv1.GetStatusRequest) (
 			st.HostsReady++
 		}
 	}
-	st.Problems = wire.Problems(append(own, f.allProblems()...))
+	st.Problems = wire.Problems(slices.Concat(own, s.etcdProblems(ctx), f.allProblems()))
 	return st, nil
 }
 

@@ -28,11 +28,21 @@ import (
 type Identity struct {
 	Keys          *keys.Keys
 	Rotation      *rotation.Rotation
-	Life          time.Duration    // of certificates
-	EtcdEndpoints []string         // where members find etcd; see Membership
-	Now           func() time.Time // not nil
+	Life          time.Duration       // of certificates
+	EtcdEndpoints []string            // where members find etcd; see Membership
+	EtcdRoots     []*x509.Certificate // the CA of that etcd, if it is not the cluster's
+	Users         EtcdUsers           // nil: the etcd within, which knows who is a member
+	Now           func() time.Time    // not nil
 	// Removed is told who is no member any more, once the store says so.
 	Removed func(identity.Who)
+}
+
+// EtcdUsers are those of an etcd outside: hosts have one each.
+type EtcdUsers interface {
+	// Asks reports whether etcd asks who calls.
+	Asks(ctx context.Context) (bool, error)
+	Admit(ctx context.Context, id cluster.HostID) error
+	Expel(ctx context.Context, id cluster.HostID) error
 }
 
 func (s *Server) hasIdentity(doing string) error {
@@ -312,6 +322,9 @@ func (s *joins) membership(ctx context.Context, doing string, who identity.Who, 
 		return nil, status.Errorf(codes.Internal, "%v", err)
 	}
 	if id, ok := who.HostID(); ok {
+		if err := s.admitToEtcd(ctx, doing, id); err != nil {
+			return nil, err
+		}
 		_, err := retry(ctx, doing, func() (struct{}, error) { return struct{}{}, s.publish(ctx, doing, id, who, chain[0]) })
 		if err != nil {
 			return nil, err
@@ -319,6 +332,7 @@ func (s *joins) membership(ctx context.Context, doing string, who identity.Who, 
 	}
 	return &ovlv1.Membership{
 		Chain: identity.DER(chain), Roots: identity.DER(s.identity.Keys.Roots()), EtcdEndpoints: s.identity.EtcdEndpoints,
-		Cluster: s.identity.Rotation.Current().Cluster.String(),
+		Cluster:   s.identity.Rotation.Current().Cluster.String(),
+		EtcdRoots: identity.DER(s.identity.EtcdRoots),
 	}, nil
 }

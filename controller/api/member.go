@@ -109,6 +109,9 @@ func (s *Server) expel(ctx context.Context, who identity.Who) (found bool, err e
 	}
 	writes := []store.Write{store.Delete(key)}
 	if id, ok := who.HostID(); ok {
+		if err := s.expelFromEtcd(ctx, id); err != nil {
+			return false, err
+		}
 		writes = append(writes, store.Delete(store.CertificateKey(id)))
 	}
 	m, unread := roll.DecodeMember(r)

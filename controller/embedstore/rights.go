@@ -39,12 +39,6 @@ type facts interface {
 // errRights is every refusal.
 var errRights = errors.New("a host may read the cluster's facts, and write its own records")
 
-// readable are what hosts may read: not tokens, members, or who was first.
-var readable = []string{
-	store.NetworksPrefix, store.VNIsPrefix, store.HostsPrefix, store.DrainsPrefix, store.SessionsPrefix, store.ClonesPrefix,
-	store.SubnetsPrefix(""), store.EndpointsPrefix(""), store.CertificatesPrefix, store.CAKey,
-}
-
 // check reports whether the host may make this request. A stream is checked
 // message by message.
 func (r rights) check(req any) error {
@@ -70,7 +64,7 @@ func (r rights) check(req any) error {
 
 // read allows the ranges that lie within one readable prefix.
 func (r rights) read(key, end []byte) error {
-	for _, p := range readable {
+	for _, p := range store.Readable() {
 		if within(string(key), string(end), p) {
 			return nil
 		}

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 )
 
 // Foreign returns the settings of a client of a server that is not the
@@ -10,16 +11,27 @@ import (
 // empty ca the roots, an empty cert the credential; an empty key is in cert's
 // file.
 func Foreign(ca, cert, key string, own *Credential) (*tls.Config, error) {
-	roots := own.Roots()
-	if ca != "" {
-		data, err := Read(ca)
-		if err != nil {
-			return nil, err
-		}
-		if roots, err = ParseCerts(data); err != nil {
-			return nil, err
-		}
+	if ca == "" {
+		return ForeignTo(own.Roots(), cert, key, own)
 	}
+	roots, err := ReadCerts(ca)
+	if err != nil {
+		return nil, err
+	}
+	return ForeignTo(roots, cert, key, own)
+}
+
+// ReadCerts reads a bundle of certificates from a file.
+func ReadCerts(path string) ([]*x509.Certificate, error) {
+	data, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCerts(data)
+}
+
+// ForeignTo is [Foreign] for a CA that has been read.
+func ForeignTo(roots []*x509.Certificate, cert, key string, own *Credential) (*tls.Config, error) {
 	settings := own.Client()
 	settings.InsecureSkipVerify, settings.VerifyConnection, settings.RootCAs = false, nil, pool(roots)
 	if cert == "" {

@@ -26,9 +26,10 @@ const (
 
 // Cluster is where the cluster is, as of the last join or renewal.
 type Cluster struct {
-	Name        string   `json:"name"`        // of this host
-	Controllers []string `json:"controllers"` // HOST:PORT
-	Etcd        []string `json:"etcd"`        // URLs
+	Name        string   `json:"name"`             // of this host
+	Controllers []string `json:"controllers"`      // HOST:PORT
+	Etcd        []string `json:"etcd"`             // URLs
+	EtcdCA      string   `json:"etcdCA,omitempty"` // in PEM: of an etcd that is not the cluster's
 	// ID names the cluster for good, whatever its CA is: the fingerprint of the CA
 	// that it began with. Empty: that of the CA that is trusted.
 	ID string `json:"cluster,omitempty"`

@@ -139,6 +139,9 @@ func (c Config) ask(ctx context.Context, key crypto.Signer, old *Member, where *
 		where.ID = m.GetCluster()
 		where.Etcd, err = endpoints(m.GetEtcdEndpoints(), c.Controller)
 	}
+	if err == nil {
+		where.EtcdCA, err = etcdCA(m)
+	}
 	if err != nil {
 		return p, nil, fmt.Errorf("join %s: %w", c.Controller, err)
 	}
@@ -167,6 +170,15 @@ func endpoints(urls []string, controller string) ([]string, error) {
 		all = append(all, u.String())
 	}
 	return all, nil
+}
+
+// etcdCA returns the CA of an etcd that is not the cluster's, in PEM.
+func etcdCA(m *ovlv1.Membership) (string, error) {
+	if len(m.GetEtcdRoots()) == 0 {
+		return "", nil
+	}
+	roots, err := identity.ParseChain(m.GetEtcdRoots())
+	return string(identity.EncodeCerts(roots)), err
 }
 
 // dial returns a connection that connects when it is first used. The controller is

@@ -142,6 +142,9 @@ func (m *Member) renewAt(ctx context.Context, controller string) error {
 	if next.Etcd, err = endpoints(answer.GetEtcdEndpoints(), controller); err != nil {
 		return fmt.Errorf("renew at %s: %w", controller, err)
 	}
+	if next.EtcdCA, err = etcdCA(answer); err != nil {
+		return fmt.Errorf("renew at %s: %w", controller, err)
+	}
 	if err := save(m.dir, next, p, identity.EncodeCerts(roots)); err != nil {
 		return err
 	}

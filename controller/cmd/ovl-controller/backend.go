@@ -18,6 +18,7 @@ type backend struct {
 	kv        store.KV
 	endpoints []string
 	within    *embedstore.Store // nil: outside
+	users     *etcd.Users       // of the one outside, which asks for certificates
 }
 
 // openBackend starts the etcd within and waits for it, or connects to the one
@@ -35,11 +36,17 @@ func openBackend(ctx context.Context, o options, who *trust, log *slog.Logger) (
 		b.within, b.endpoints = within, within.Endpoints()
 	}
 	settings, err := who.etcdClient(o.identity)
+	var client *etcd.Store
 	if err == nil {
-		b.kv, err = etcd.Dial(etcd.Config{Endpoints: b.endpoints, TLS: settings, Log: log.With(slog.String("part", "etcd client"))})
+		client, err = etcd.Dial(etcd.Config{Endpoints: b.endpoints, TLS: settings, Log: log.With(slog.String("part", "etcd client"))})
 	}
 	if err != nil {
 		return nil, oneLine([]error{err, b.close()})
+	}
+	b.kv = client
+	if !b.embedded() && who.keys != nil {
+		users := client.Users()
+		b.users = &users
 	}
 	who.follow(b.kv, log)
 	return b, nil

@@ -90,7 +90,7 @@ func tasks(ctx context.Context, o options, log *slog.Logger, server *api.Server,
 	group.Go(func() error { server.Probe(ctx, alive); return nil })
 	group.Go(func() error { return facts.watch(ctx) })
 	group.Go(func() error { trail.run(ctx); return nil })
-	group.Go(func() error { return who.run(ctx, facts.kv, log) })
+	group.Go(func() error { return who.run(ctx, facts, o.identity, log) })
 	group.Go(func() error {
 		return telemetry.Serve(ctx, telemetry.Config{
 			Listen: o.telemetry.MetricsListen, Gatherer: registry, Log: log,

@@ -42,6 +42,8 @@ type trust struct {
 	ports  ports
 	opened chan struct{} // closed when roll and rotation are there
 	trail  atomic.Pointer[audit.Trail]
+	// etcdRoots are the CA of an etcd outside that has one of its own.
+	etcdRoots []*x509.Certificate
 }
 
 func openTrust(o options) (*trust, error) {
@@ -142,6 +144,12 @@ func (c *trust) etcdClient(o identityOptions) (*tls.Config, error) {
 	if o.etcdCA == "" && o.etcdCert == "" {
 		return c.keys.Credential.Client(), nil
 	}
+	if o.etcdCA != "" {
+		var err error
+		if c.etcdRoots, err = identity.ReadCerts(o.etcdCA); err != nil {
+			return nil, err
+		}
+	}
 	return identity.Foreign(o.etcdCA, o.etcdCert, o.etcdKey, c.keys.Credential)
 }
 
@@ -150,7 +158,23 @@ func (c *trust) joining(o options, b *backend) *api.Identity {
 	if c.keys == nil {
 		return nil
 	}
-	return &api.Identity{Keys: c.keys, Rotation: c.rotation, Life: o.identity.life, EtcdEndpoints: o.identity.etcdEndpoints(o, b), Now: time.Now, Removed: c.roll.Forget}
+	id := &api.Identity{Keys: c.keys, Rotation: c.rotation, Life: o.identity.life, EtcdEndpoints: o.identity.etcdEndpoints(o, b), EtcdRoots: c.etcdRoots, Now: time.Now, Removed: c.roll.Forget}
+	if b.users != nil {
+		id.Users = b.users
+	}
+	return id
+}
+
+// inEtcd is the name under which etcd knows this controller.
+func (c *trust) inEtcd(o identityOptions) (string, error) {
+	if o.etcdCert == "" {
+		return c.keys.Credential.Pair().Leaf().Subject.CommonName, nil
+	}
+	p, err := identity.ReadPair(o.etcdCert, o.etcdKey)
+	if err != nil {
+		return "", err
+	}
+	return p.Leaf().Subject.CommonName, nil
 }
 
 // options returns those of the API's server that let callers in.
@@ -168,15 +192,21 @@ func (c *trust) options(log *slog.Logger) []grpc.ServerOption {
 
 // run keeps the certificates fresh and the roll current, until ctx is done; an
 // error means that this controller has no business in this cluster.
-func (c *trust) run(ctx context.Context, kv store.KV, log *slog.Logger) error {
+func (c *trust) run(ctx context.Context, b *backend, o identityOptions, log *slog.Logger) error {
 	if c.keys == nil {
 		return nil
+	}
+	kv := b.kv
+	self, err := c.inEtcd(o)
+	if err != nil {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { c.keys.Run(ctx, log); return nil })
 	group.Go(func() error { c.roll.Run(ctx); return nil })
 	group.Go(func() error { return c.rotation.Run(ctx) })
 	group.Go(func() error { c.welcome.run(ctx, kv, log); return nil })
+	group.Go(func() error { align(ctx, b, self, log); return nil })
 	group.Go(func() error {
 		_ = c.judge.Run(ctx) // ctx's error
 		return nil

@@ -50,7 +50,13 @@ func (o *options) membership(id cluster.HostID) (membership, error) {
 		in.etcd = o.etcd
 	}
 	in.tls = m.Client()
-	if o.etcdCA != "" || o.etcdCert != "" {
+	switch {
+	case o.etcdCA == "" && m.Cluster.EtcdCA != "":
+		var roots []*x509.Certificate
+		if roots, err = identity.ParseCerts([]byte(m.Cluster.EtcdCA)); err == nil {
+			in.tls, err = identity.ForeignTo(roots, o.etcdCert, o.etcdKey, m.Credential)
+		}
+	case o.etcdCA != "" || o.etcdCert != "":
 		in.tls, err = identity.Foreign(o.etcdCA, o.etcdCert, o.etcdKey, m.Credential)
 	}
 	return in, err

@@ -510,6 +510,7 @@ type Membership struct {
 	Roots         [][]byte               `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`                                      // whom to trust
 	EtcdEndpoints []string               `protobuf:"bytes,3,rep,name=etcd_endpoints,json=etcdEndpoints,proto3" json:"etcd_endpoints,omitempty"` // URLs; without a host: that of the controller
 	Cluster       string                 `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`                                  // names it for good: fingerprint of the CA that it began with
+	EtcdRoots     [][]byte               `protobuf:"bytes,5,rep,name=etcd_roots,json=etcdRoots,proto3" json:"etcd_roots,omitempty"`             // the CA of an etcd that is not the cluster's; none: the cluster's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -570,6 +571,13 @@ func (x *Membership) GetCluster() string {
 		return x.Cluster
 	}
 	return ""
+}
+
+func (x *Membership) GetEtcdRoots() [][]byte {
+	if x != nil {
+		return x.EtcdRoots
+	}
+	return nil
 }
 
 type ConfirmRequest struct {
@@ -1504,13 +1512,15 @@ const file_ovl_v1_identity_proto_rawDesc = "" +
 	"\acluster\x18\x06 \x01(\tR\acluster\x12\x1a\n" +
 	"\bhandover\x18\a \x01(\fR\bhandover\"(\n" +
 	"\fRenewRequest\x12\x18\n" +
-	"\arequest\x18\x01 \x01(\fR\arequest\"y\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\"\x98\x01\n" +
 	"\n" +
 	"Membership\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x14\n" +
 	"\x05roots\x18\x02 \x03(\fR\x05roots\x12%\n" +
 	"\x0eetcd_endpoints\x18\x03 \x03(\tR\retcdEndpoints\x12\x18\n" +
-	"\acluster\x18\x04 \x01(\tR\acluster\"(\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\x12\x1d\n" +
+	"\n" +
+	"etcd_roots\x18\x05 \x03(\fR\tetcdRoots\"(\n" +
 	"\x0eConfirmRequest\x12\x16\n" +
 	"\x06trusts\x18\x01 \x03(\tR\x06trusts\"\x11\n" +
 	"\x0fConfirmResponse\"\x0f\n" +
