@@ -49,6 +49,9 @@ type Config struct {
 	Idle bool `json:"idle"`
 	// Tether ends the lab with the calling process, however that ends.
 	Tether bool `json:"-"`
+	// Etcd are the URLs of an etcd that the controller uses in the place of its own;
+	// whoever makes the lab runs it, on hosts without agents.
+	Etcd []string `json:"etcd,omitempty"`
 	// AgentArgs and ControllerArgs are added to the daemons' command lines.
 	AgentArgs      []string `json:"agentArgs,omitempty"`
 	ControllerArgs []string `json:"controllerArgs,omitempty"`

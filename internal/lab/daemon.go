@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -52,12 +54,15 @@ func (h *keptHost) runsWhat(what string) error {
 // command returns the command line of the host's daemon.
 func (c Config) command(h *keptHost) []string {
 	if h.Name == Control {
-		return append([]string{
+		etcd := []string{"--etcd-listen", net.JoinHostPort(c.address(partControl).Addr().String(), etcdPort)}
+		if len(c.Etcd) > 0 {
+			etcd = []string{"--etcd", strings.Join(c.Etcd, ",")}
+		}
+		return slices.Concat([]string{
 			filepath.Join(c.BinDir, controllerBinary),
 			"--listen", net.JoinHostPort(c.address(partControl).Addr().String(), controllerPort),
-			"--etcd-listen", net.JoinHostPort(c.address(partControl).Addr().String(), etcdPort),
 			"--data-dir", dataDir,
-		}, c.ControllerArgs...)
+		}, etcd, c.ControllerArgs)
 	}
 	argv := []string{filepath.Join(c.BinDir, agentBinary)}
 	if !h.joined() {
