@@ -48,6 +48,17 @@ func (n node) startAgent(t *testing.T) {
 	}
 }
 
+// ready waits until STATUS says so: an agent that has only just started says no.
+func (n node) ready(t *testing.T) {
+	t.Helper()
+	labtest.Until(t, "STATUS says ready", func() error {
+		if a := n.ask(t, call{command: "STATUS", conf: conf()}); a.failed {
+			return errors.New(a.stdout)
+		}
+		return nil
+	})
+}
+
 // nothingLeft checks that no container is attached and no link of one is there.
 func (n node) nothingLeft(t *testing.T) {
 	t.Helper()
@@ -107,7 +118,7 @@ func TestVerbsInAnyOrder(t *testing.T) {
 					}
 				}
 			case "STATUS":
-				n.done(t, call{command: "STATUS", conf: conf()})
+				n.ready(t)
 			}
 		}
 		if got, want := n.run(t, "ovlctl", "ps", "-o", "name"), len(attached); len(strings.Fields(got)) != want {
