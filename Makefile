@@ -23,7 +23,7 @@ GOLANGCI_LINT ?= $(TOOL) golangci-lint
 TESTFLAGS ?= -count=1 -timeout=20m
 # A count, not a time: at the end of a time go's fuzzing may report the end itself
 # ("context deadline exceeded") as a failure of the target.
-FUZZTIME  ?= 30000x
+FUZZTIME  ?= 15000x
 BENCHTIME ?= 5x
 # Where the database of known holes is: a mirror's URL, or file:///DIRECTORY.
 VULNDB    ?= https://vuln.go.dev
@@ -94,7 +94,7 @@ bench: build need-bench ## what docs/benchmarks.md reports; as root, takes minut
 	@OVL_BIN_DIR=$(CURDIR)/bin go test $(TESTFLAGS) -run='^$$' -bench=. -benchtime=$(BENCHTIME) ./test/bench/...
 
 .PHONY: fuzz
-fuzz: ## each fuzz target FUZZTIME times (30000x)
+fuzz: ## each fuzz target FUZZTIME times (15000x)
 	@./.ci/fuzz $(FUZZTIME)
 
 .PHONY: lint

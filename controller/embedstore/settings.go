@@ -24,6 +24,7 @@ const (
 	// write any more.
 	keptRevisions = "20000"
 	quota         = 2 << 30 // bytes
+	maxStreams    = 1024    // calls at once on one connection; all watches of a client are one
 	// memberURL names the member to itself. Nobody connects to it; it only has
 	// to stay the same, since it is written into the data.
 	memberURL  = "http://127.0.0.1:2380"
@@ -49,6 +50,7 @@ func settings(cfg Config, addr netip.AddrPort, streams *streams, d *door, web *w
 	c.InitialElectionTickAdvance = true
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, keptRevisions
 	c.QuotaBackendBytes = quota
+	c.MaxConcurrentStreams = maxStreams
 	c.WatchProgressNotifyInterval = time.Minute
 	// Agents ping an idle connection every ten seconds.
 	c.GRPCKeepAliveMinTime = 5 * time.Second

@@ -79,6 +79,10 @@ func pack(records []store.Record) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
+// maxUnpacked bounds what is read from the disk: what an etcd may answer, and as much
+// again for JSON's own words, for each of a few prefixes.
+const maxUnpacked = 512 << 20
+
 // unpack reads what pack has written; a part of it is an error.
 func unpack(raw []byte) ([]store.Record, error) {
 	zip, err := gzip.NewReader(bytes.NewReader(raw))
@@ -86,7 +90,7 @@ func unpack(raw []byte) ([]store.Record, error) {
 		return nil, err
 	}
 	var records []store.Record
-	for dec := json.NewDecoder(zip); ; {
+	for dec := json.NewDecoder(io.LimitReader(zip, maxUnpacked)); ; {
 		var r store.Record
 		switch err := dec.Decode(&r); {
 		case errors.Is(err, io.EOF):

@@ -137,7 +137,15 @@ func TestDue(t *testing.T) {
 }
 
 func FuzzParseCluster(f *testing.F) {
-	f.Add([]byte(`{"name":"h1","controllers":["c:6790"],"etcd":["https://c:6779"]}`))
+	for _, seed := range []string{
+		`{"name":"h1","controllers":["c:6790"],"etcd":["https://c:6779"]}`,
+		`{"name":"h1","controllers":["10.0.0.1:6790","[fd00::1]:6790"],"etcd":["https://10.0.0.1:6779","https://[fd00::1]:6779"]}`,
+		`{"name":"-h1","controllers":["c:6790"],"etcd":["https://c:6779"]}`,
+		`{"name":"h1","controllers":["c"],"etcd":["unix:///run/etcd.sock"]}`,
+		`{"name":"h1","etcd":["http://c:6779"]}`, `{"name":"h1","controllers":null,"etcd":[""]}`, `[]`, `null`, "",
+	} {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := parseCluster(data)
 		if err == nil && (cluster.CheckName(c.Name) != nil || len(c.Etcd) == 0 || len(c.Controllers) > maxTargets) {

@@ -186,6 +186,12 @@ func (c *court) pair(ca *identity.Authority, role identity.Role, name string, is
 // knock lets the intruders knock from outside and compares what they are told.
 func (c *court) knock(all []intruder) {
 	c.t.Helper()
+	c.knockFrom(lab.Outside, all)
+}
+
+// knockFrom does so from a host, or from what the command within leads into.
+func (c *court) knockFrom(host string, all []intruder, within ...string) {
+	c.t.Helper()
 	data, err := json.Marshal(all)
 	if err != nil {
 		c.t.Fatal(err)
@@ -205,8 +211,8 @@ func (c *court) knock(all []intruder) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	out := c.Run(c.t, lab.Outside, "env", intrudersEnv+"="+file.Name(), "OVL_BIN_DIR="+os.Getenv("OVL_BIN_DIR"),
-		self, "-test.run=^TestIntruders$", addressOf(c.t, c.Lab, lab.Control).String())
+	out := c.Run(c.t, host, append(within, "env", intrudersEnv+"="+file.Name(), "OVL_BIN_DIR="+os.Getenv("OVL_BIN_DIR"),
+		self, "-test.run=^TestIntruders$", addressOf(c.t, c.Lab, lab.Control).String())...)
 	_, out, _ = strings.Cut(out, "heard ")
 	out, _, _ = strings.Cut(out, "\n")
 	var told []heard
