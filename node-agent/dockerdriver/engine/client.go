@@ -121,10 +121,10 @@ func minorOf(version string) (int, error) {
 func (c *Client) AtLeast(minor int) bool { return int(c.version.Load()) >= minor }
 
 // call makes one call and decodes the answer into out, unless that is nil.
-func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	resp, err := c.send(ctx, method, path, nil, in)
+	resp, err := c.send(ctx, method, path, query, in)
 	if err != nil {
 		return err
 	}

@@ -74,12 +74,13 @@ func (m plugMessage) plugged(c Container) Plugged {
 	return p
 }
 
-// Containers returns the IDs of the containers that run.
+// Containers returns the IDs of all containers, also of those that do not run: one that
+// is just being started has endpoints already, and does not run yet.
 func (c *Client) Containers(ctx context.Context) ([]string, error) {
 	var all []struct {
 		ID string `json:"Id"`
 	}
-	if err := c.call(ctx, http.MethodGet, "/containers/json", nil, &all); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}}, nil, &all); err != nil {
 		return nil, fmt.Errorf("list the engine's containers: %w", err)
 	}
 	ids := make([]string, len(all))
@@ -93,7 +94,7 @@ func (c *Client) Containers(ctx context.Context) ([]string, error) {
 // engine answers when it has finished what it is doing with it.
 func (c *Client) Container(ctx context.Context, id string) (Container, error) {
 	var m containerMessage
-	if err := c.call(ctx, http.MethodGet, "/containers/"+pathSegment(id)+"/json", nil, &m); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/containers/"+pathSegment(id)+"/json", nil, nil, &m); err != nil {
 		return Container{}, fmt.Errorf("ask the engine for container %.12s: %w", id, err)
 	}
 	return m.container(), nil

@@ -61,7 +61,7 @@ func (m networkMessage) network() Network {
 // Networks returns all networks of the engine.
 func (c *Client) Networks(ctx context.Context) ([]Network, error) {
 	var all []networkMessage
-	if err := c.call(ctx, http.MethodGet, "/networks", nil, &all); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/networks", nil, nil, &all); err != nil {
 		return nil, fmt.Errorf("list the engine's networks: %w", err)
 	}
 	out := make([]Network, len(all))
@@ -107,7 +107,7 @@ func (c *Client) CreateNetwork(ctx context.Context, n Network) (id string, err e
 	var out struct {
 		ID string `json:"Id"`
 	}
-	if err := c.call(ctx, http.MethodPost, "/networks/create", in, &out); err != nil {
+	if err := c.call(ctx, http.MethodPost, "/networks/create", nil, in, &out); err != nil {
 		return "", fmt.Errorf("create docker network %s: %w", n.Name, err)
 	}
 	return out.ID, nil
@@ -116,7 +116,7 @@ func (c *Client) CreateNetwork(ctx context.Context, n Network) (id string, err e
 // RemoveNetwork removes a network. The error is [ErrInUse] if containers are on it,
 // and nil if it is gone already.
 func (c *Client) RemoveNetwork(ctx context.Context, id string) error {
-	err := c.call(ctx, http.MethodDelete, "/networks/"+pathSegment(id), nil, nil)
+	err := c.call(ctx, http.MethodDelete, "/networks/"+pathSegment(id), nil, nil, nil)
 	if err == nil || isNotFound(err) {
 		return nil
 	}

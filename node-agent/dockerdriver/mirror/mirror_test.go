@@ -154,6 +154,9 @@ func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, "/networks/"):
 		w.change(func() { w.remove(out, strings.TrimPrefix(path, "/networks/")) })
 	case path == "/containers/json":
+		if r.URL.Query().Get("all") != "1" {
+			w.t.Error("containers that are being started are not asked for")
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		var all []map[string]string

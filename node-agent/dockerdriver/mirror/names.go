@@ -71,16 +71,19 @@ func (m *Mirror) names(ctx context.Context, dirty map[string]bool) error {
 		}
 		return err
 	}
-	since := time.Now()
+	// The engine answers about a container that it is starting when it is done; an
+	// endpoint that it has made a moment ago may all the same be of one that it has not
+	// listed yet.
+	since := time.Now().Add(-relook)
 	ids, err := m.cfg.Engine.Containers(ctx)
 	if err != nil {
 		return err
 	}
-	running := map[string]bool{}
+	every := map[string]bool{}
 	for _, id := range ids {
-		running[id] = true
+		every[id] = true
 	}
-	problems, known, err := m.ask(ctx, running)
+	problems, known, err := m.ask(ctx, every)
 	if err != nil {
 		return err
 	}
