@@ -105,7 +105,9 @@ func TestPoisonedEtcd(t *testing.T) {
 	a, b := l.Sandbox(t, "h1", "a", "--network", "blue"), l.Sandbox(t, "h2", "b", "--network", "blue")
 	complete(t, []labtest.Container{a, b})
 	ping := a.StartPing(t, b.Addr(t))
-	pids := func() string { return l.Run(t, "h1", "cat", "/run/ovl/agent.pid") + l.Run(t, "h2", "cat", "/run/ovl/agent.pid") }
+	pids := func() string {
+		return l.Run(t, "h1", "cat", "/run/ovl/agent.pid") + l.Run(t, "h2", "cat", "/run/ovl/agent.pid")
+	}
 	before := pids()
 	self, err := os.Executable()
 	if err != nil {
