@@ -260,9 +260,7 @@ func (k *Keeper) orphan(created int64, changes []change) {
 // writeEndpoints makes the changes in one transaction, if the network still is
 // the one created at that revision (0 = does not matter).
 func (k *Keeper) writeEndpoints(ctx context.Context, network string, created int64, changes []change) error {
-	k.mu.Lock()
-	lease := k.owner.id
-	k.mu.Unlock()
+	lease := k.ownLease()
 	var conds []store.Cond
 	var writes []store.Write
 	if created != 0 {

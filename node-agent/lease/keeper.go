@@ -108,6 +108,7 @@ type row struct {
 	diskSubnet
 	revision  int64
 	confirmed bool          // in the store, under the lease that we renew now
+	under     store.LeaseID // the lease under which it last was in the store in this run
 	since     time.Duration // confirmed for the first time in this run, by Config.Elapsed
 	known     bool          // since is set
 	lost      string        // why it is not ours any more
@@ -115,12 +116,19 @@ type row struct {
 	gone      bool          // the network no longer exists
 }
 
-// confirm notes that the store has the record, as of that revision.
-func (r *row) confirm(revision int64, now time.Duration) {
+// confirm notes that the store has the record, as of that revision, under that lease.
+func (r *row) confirm(revision int64, lease store.LeaseID, now time.Duration) {
 	if !r.known || r.lost != "" {
 		r.since, r.known = now, true
 	}
-	r.confirmed, r.revision, r.lost, r.blocked = true, revision, "", false
+	r.confirmed, r.revision, r.under, r.lost, r.blocked = true, revision, lease, "", false
+}
+
+// defended reports whether nobody else can honestly have the subnet: it has been held
+// for a while under the lease that still lives, and was never given back. That its
+// record was damaged a moment ago, or is being written again, changes nothing.
+func (r row) defended(lease store.LeaseID, now time.Duration) bool {
+	return r.under != 0 && r.under == lease && r.lost == "" && now >= r.since+probation
 }
 
 func (r row) settled() bool { return r.confirmed || r.lost != "" || r.gone }

@@ -117,6 +117,13 @@ func (k *Keeper) loseOwnership() error {
 	return k.saveOwnership(o)
 }
 
+// ownLease returns the ownership lease that is renewed now; 0 if there is none.
+func (k *Keeper) ownLease() store.LeaseID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.owner.id
+}
+
 func (k *Keeper) subnetsLocked() int {
 	n := 0
 	for _, r := range k.rows {

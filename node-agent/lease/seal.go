@@ -63,8 +63,7 @@ func (k *Keeper) reconsider(ctx context.Context, rec store.Record, r row) (verdi
 	switch {
 	case doubts[rec.Key] != nil:
 		return stale, nil //nolint:nilerr // see above
-	case r.confirmed && k.cfg.Elapsed() >= r.since+probation:
-		// Held under a lease that lives, and never given back: nobody else can have it.
+	case r.defended(k.ownLease(), k.cfg.Elapsed()):
 		return stale, nil
 	}
 	return foreign, nil

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,6 +167,57 @@ func TestMeddling(t *testing.T) {
 		if h1.problem("somebody") {
 			t.Errorf("still told: %+v", h1.keeper.Status().Problems)
 		}
+	})
+}
+
+// faster writes a record of his own whenever somebody is about to write at its key, so
+// many times: what is compared has changed then.
+type faster struct {
+	store.KV
+	thief func(key string)
+	key   string
+	times atomic.Int64
+}
+
+func (f *faster) Txn(ctx context.Context, conds []store.Cond, writes []store.Write) (int64, error) {
+	if len(writes) > 0 && writes[0].Key == f.key && f.times.Add(-1) >= 0 {
+		f.thief(f.key)
+	}
+	return f.KV.Txn(ctx, conds, writes)
+}
+
+// A thief who is faster than the host may keep it from writing its record again, and
+// still has no part of the subnet.
+func TestFasterThief(t *testing.T) {
+	signedBubble(t, func(t *testing.T, r *rig) {
+		network := r.network("blue", "10.64.0.0/16", 24)
+		h1, h2 := r.addHost(), r.addHost().start()
+		kv := &faster{KV: h1.kv}
+		h1.startWith(kv)
+		synctest.Wait()
+		l := h1.take(network)
+		time.Sleep(6 * time.Second) // longer than on probation
+		synctest.Wait()
+		kv.key = store.SubnetKey("blue", l.Prefix)
+		kv.thief = func(key string) {
+			rec := h2.claim(l.Prefix, h2.self.ID, r.store.Revision())
+			r.putRecord(store.Record{Key: key, Value: rec.Value, Lease: rec.Lease})
+		}
+		kv.times.Store(20)
+		kv.thief(kv.key)
+		for range 400 { // longer than all pauses between its tries
+			time.Sleep(50 * time.Millisecond)
+			synctest.Wait()
+			for _, held := range h1.keeper.Held() {
+				if held.State == lease.Lost {
+					t.Fatalf("lost with %d tries to go: %+v", kv.times.Load(), h1.keeper.Status().Problems)
+				}
+			}
+		}
+		if n := kv.times.Load(); n >= 0 {
+			t.Errorf("the thief was to win %d times more", n)
+		}
+		h1.want(l.Prefix, lease.StateHeld)
 	})
 }
 

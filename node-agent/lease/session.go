@@ -163,7 +163,7 @@ func (k *Keeper) setPlace(incumbent bool, o *other) {
 		k.wanted[key] = w
 	}
 	for key, r := range k.rows {
-		r.confirmed = false
+		r.confirmed, r.under = false, 0
 		k.rows[key] = r
 	}
 }

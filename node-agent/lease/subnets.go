@@ -90,7 +90,7 @@ func (k *Keeper) repairSubnet(ctx context.Context, key string, networks map[stri
 	switch {
 	case r.gone:
 	case v == ours:
-		r.confirm(rec.ModRev, k.cfg.Elapsed())
+		r.confirm(rec.ModRev, k.ownLease(), k.cfg.Elapsed())
 	case v == foreign:
 		if r.lost == "" || r.blocked {
 			r.lost = k.nameOf(ctx, whose) + " has it now"
@@ -138,7 +138,7 @@ func (k *Keeper) reclaim(ctx context.Context, key string, r row, rec store.Recor
 	if meddled {
 		k.meddledWith(key)
 	}
-	r.confirm(rev, k.cfg.Elapsed())
+	r.confirm(rev, k.ownLease(), k.cfg.Elapsed())
 	k.setRow(key, r)
 	return nil
 }
@@ -148,9 +148,7 @@ func (k *Keeper) reclaim(ctx context.Context, key string, r row, rec store.Recor
 // revision is compared, not only its creation: when a pool is cut anew, no two
 // hosts can take overlapping pieces of the old and of the new size.
 func (k *Keeper) claim(ctx context.Context, l listing, key string, rev int64, prefix netip.Prefix) (int64, error) {
-	k.mu.Lock()
-	lease := k.owner.id
-	k.mu.Unlock()
+	lease := k.ownLease()
 	if lease == 0 {
 		return 0, errNoLease
 	}

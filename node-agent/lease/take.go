@@ -121,7 +121,7 @@ func (k *Keeper) takeThis(ctx context.Context, l listing, prefix netip.Prefix, r
 		return cluster.Lease{}, err // the intent stays: Run finds out
 	}
 	r.Phase = phaseHeld
-	r.confirm(rev, k.cfg.Elapsed())
+	r.confirm(rev, k.ownLease(), k.cfg.Elapsed())
 	if err := k.keepRow(key, r); err != nil {
 		return cluster.Lease{}, err
 	}

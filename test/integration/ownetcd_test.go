@@ -526,6 +526,8 @@ func TestStolenHostOwnEtcd(t *testing.T) {
 		return o.Run(t, lab.Control, "ovlctl", "subnet", "ls") + o.Run(t, lab.Control, "ovlctl", "endpoint", "ls") + o.Run(t, lab.Control, "ovlctl", "network", "ls")
 	}
 	before := facts()
+	// A host defends a subnet once it has held it for five seconds.
+	o.Run(t, "h2", "ip", "netns", "exec", "c-h2", "ping", "-q", "-c", "56", "-i", "0.1", all[2].Addr(t).String())
 	pings := []*labtest.Ping{all[1].StartPing(t, all[2].Addr(t)), all[2].StartPing(t, all[1].Addr(t)), all[0].StartPing(t, all[1].Addr(t))}
 	said := o.Run(t, "h1", again(t, "TestBurglar", burglarEnv, burglary{CA: o.pki.file("etcd-ca.pem"), Rounds: 60})...)
 	if !strings.Contains(said, "guilty of null") {
