@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +145,119 @@ func TestTwoControllers(t *testing.T) {
 	}
 	if _, err := one.Finish(t.Context(), true); err == nil {
 		t.Error("finished twice")
+	}
+}
+
+// lossy is a store to which the connection breaks as the CAs are written, as it may
+// over the step itself.
+type lossy struct {
+	store.KV
+	fate fate
+
+	mu    sync.Mutex
+	away  int    // readings that fail until one does not
+	queue func() // the writing that comes late
+}
+
+// fate is what becomes of the first writing, whose answer never comes.
+type fate string
+
+const (
+	unmade fate = "it is not made"
+	made   fate = "it is made"
+	late   fate = "it is made as the next one comes"
+	beaten fate = "another one is made"
+	fine   fate = ""
+)
+
+func (l *lossy) Txn(ctx context.Context, conds []store.Cond, writes []store.Write) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if writes[0].Key != roll.CAKey || l.fate == fine && l.queue == nil {
+		return l.KV.Txn(ctx, conds, writes)
+	}
+	if l.queue != nil {
+		l.queue()
+		l.queue = nil
+		return l.KV.Txn(ctx, conds, writes)
+	}
+	var err error
+	switch l.fate {
+	case made:
+		_, err = l.KV.Txn(ctx, conds, writes)
+	case late:
+		l.queue = func() { _, _ = l.KV.Txn(ctx, conds, writes) }
+	case beaten:
+		_, err = l.KV.Txn(ctx, nil, []store.Write{store.Put(roll.CAKey, append([]byte(" "), writes[0].Value...), 0)})
+	case unmade, fine:
+	}
+	if err != nil {
+		return 0, err
+	}
+	l.fate, l.away = fine, 2
+	return 0, fmt.Errorf("write records: %w: the connection is closed", store.ErrUnavailable)
+}
+
+func (l *lossy) Range(ctx context.Context, prefixes ...string) (store.Page, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.away > 0 {
+		l.away--
+		return store.Page{}, fmt.Errorf("read records: %w", store.ErrUnavailable)
+	}
+	return l.KV.Range(ctx, prefixes...)
+}
+
+// Who takes a step hears that it was taken, though the answer of the store was lost;
+// and nothing is taken for his that another one did.
+func TestLostAnswer(t *testing.T) {
+	for _, f := range []fate{unmade, made, late, beaten} {
+		t.Run(string(f), func(t *testing.T) {
+			kv := &lossy{KV: newStore(t)}
+			k, err := keys.Open(keys.Config{Dir: t.TempDir(), Hostname: "c", Life: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			log := slog.New(slog.DiscardHandler)
+			r := rotation.New(rotation.Config{Store: kv, Keys: k, Roll: roll.New(kv, log), Controller: "c", Life: time.Hour, Log: log})
+			if _, _, err := r.Read(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			steps := []struct {
+				to   identity.Phase
+				take func() (rotation.State, error)
+			}{
+				{identity.Spread, func() (rotation.State, error) { return r.Begin(t.Context(), nil, nil) }},
+				{identity.Issue, func() (rotation.State, error) { return r.Finish(t.Context(), false) }},
+				{identity.Rest, func() (rotation.State, error) { return r.Finish(t.Context(), false) }},
+			}
+			for _, step := range steps {
+				kv.fate = f
+				s, err := step.take()
+				if f == beaten {
+					if !errors.Is(err, store.ErrConflict) {
+						t.Errorf("to %q, which another one did: %v", step.to, err)
+					}
+					continue
+				}
+				if err != nil || s.Phase != step.to {
+					t.Fatalf("to %q: %q, %v", step.to, s.Phase, err)
+				}
+			}
+		})
+	}
+}
+
+// A controller that is asked before it has read anything begins the cluster first.
+func TestBeginAtOnce(t *testing.T) {
+	k, err := keys.Open(keys.Config{Dir: t.TempDir(), Hostname: "c", Life: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, log := newStore(t), slog.New(slog.DiscardHandler)
+	r := rotation.New(rotation.Config{Store: kv, Keys: k, Roll: roll.New(kv, log), Controller: "c", Life: time.Hour, Log: log})
+	if s, err := r.Begin(t.Context(), nil, nil); err != nil || s.Phase != identity.Spread || s.Issuer() != s.Cluster {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 

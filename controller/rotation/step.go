@@ -1,14 +1,17 @@
 package rotation
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ovlnet/ovl/controller/keys"
 	"github.com/ovlnet/ovl/controller/roll"
 	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
@@ -115,8 +118,8 @@ func refuse(format string, args ...any) error {
 // Begin brings in a CA: one that is made here, or a given one, in PEM. Where one
 // is coming in already, it only sees to it that this controller has its key.
 func (r *Rotation) Begin(ctx context.Context, certPEM, keyPEM []byte) (State, error) {
-	a, rev, err := roll.Authorities(ctx, r.Store)
-	if err != nil {
+	a, rev, err := r.Read(ctx)
+	if err != nil && !errors.Is(err, keys.ErrNoKey) { // which may be what is given
 		return State{}, err
 	}
 	if a.Phase != identity.Rest && len(certPEM) == 0 {
@@ -200,10 +203,59 @@ func (r *Rotation) commit(ctx context.Context, next identity.Authorities, rev in
 	if err != nil {
 		return State{}, err
 	}
-	if _, err := r.Store.Txn(ctx, []store.Cond{store.Unchanged(roll.CAKey, rev)}, []store.Write{store.Put(roll.CAKey, value, 0)}); err != nil {
+	settled, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	if err := r.write(settled, value, rev); err != nil {
 		return State{}, err
 	}
-	return r.State(ctx)
+	for { // it is done: who asked is to hear that
+		s, err := r.State(settled)
+		if !errors.Is(err, store.ErrUnavailable) || !pause(settled) {
+			return s, err
+		}
+	}
+}
+
+// settle is for how long a step that may have been taken looks for the store, and
+// after how long each time. The step itself may close this controller's connection: to
+// the etcd within another controller, with a certificate of the CA that it drops.
+const settle, lookEach = 5 * time.Second, 50 * time.Millisecond
+
+// pause waits before the next look; false: there is none.
+func pause(ctx context.Context) bool {
+	select {
+	case <-time.After(lookEach):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// write writes the record in place of the one of that revision. Where the answer is
+// lost the record itself tells whether it was written, and as long as it is the one of
+// before it is safe to write again: of both writes at most one finds it so.
+func (r *Rotation) write(ctx context.Context, value []byte, rev int64) error {
+	put := func() error {
+		_, err := r.Store.Txn(ctx, []store.Cond{store.Unchanged(roll.CAKey, rev)}, []store.Write{store.Put(roll.CAKey, value, 0)})
+		return err
+	}
+	err := put()
+	for lost := err; errors.Is(err, store.ErrUnavailable) && pause(ctx); {
+		now, _, readErr := store.Get(ctx, r.Store, roll.CAKey)
+		switch {
+		case readErr != nil:
+			err = readErr
+		case bytes.Equal(now.Value, value):
+			return nil
+		case now.ModRev != rev:
+			return store.ErrConflict // another one's step
+		default:
+			if err = put(); errors.Is(err, store.ErrConflict) {
+				err = lost // the first one may have come late: look again
+			}
+		}
+	}
+	return err
 }
 
 // lookAgain is the slow timer of advance: what it waits for wakes it mostly.
