@@ -4,11 +4,13 @@
 // takes nothing from the others.
 //
 // It must never decide who may come in: it asks. Its invariant: no address has more
-// connections than [MaxOpen] on which nobody known has shown himself, and none is
-// known whose CA is no longer trusted.
+// connections than [MaxOpen] on which nobody known has shown himself, and none stays
+// known whose CA is no longer trusted, except on the connections that this process
+// has made to itself.
 package porter
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -39,6 +41,9 @@ type Config struct {
 	Judge func(chain []*x509.Certificate) (identity.Who, error)
 	// Refused is told of certificates that a handshake did not accept; nil: nobody is.
 	Refused func(from netip.AddrPort, err error)
+	// Answers is how long a connection stays whose CA is no longer trusted: who dropped
+	// that CA may wait on it for the answer. Only for a port that judges each call too.
+	Answers time.Duration
 	Now     func() time.Time // nil = [time.Now]
 }
 
@@ -50,6 +55,7 @@ type Porter struct {
 	mu     sync.Mutex
 	open   map[netip.Addr]int // connections on which nobody known has shown himself
 	guests map[*guest]struct{}
+	own    map[netip.AddrPort]struct{} // the other ends of the connections that Dial made
 }
 
 // New returns a Porter.
@@ -59,7 +65,7 @@ func New(c Config) *Porter {
 	}
 	return &Porter{
 		Config: c, pace: limit.New[netip.Addr](burst, refill, c.Now),
-		open: map[netip.Addr]int{}, guests: map[*guest]struct{}{},
+		open: map[netip.Addr]int{}, guests: map[*guest]struct{}{}, own: map[netip.AddrPort]struct{}{},
 	}
 }
 
@@ -157,6 +163,39 @@ func (p *Porter) uncount(v *guest) {
 	}
 }
 
+// Dial connects to the port from this very process. [Porter.Again] leaves that
+// connection alone, whatever its certificate is of: the process that changes the CAs
+// is at both ends, and to close it would take the answers from its own requests, also
+// from the one that has just written which CAs are in force.
+func (p *Porter) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	o := &own{Conn: c, porter: p, at: addrPort(c.LocalAddr())}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.own[o.at] = struct{}{} // before the other end can have seen a handshake
+	return o, nil
+}
+
+// own is this process's end of a connection to its own port.
+type own struct {
+	net.Conn
+	porter *Porter
+	at     netip.AddrPort
+}
+
+// Close implements [net.Conn]. The address is forgotten first: it is free for another
+// process as soon as the connection is closed.
+func (o *own) Close() error {
+	o.porter.mu.Lock()
+	delete(o.porter.own, o.at)
+	o.porter.mu.Unlock()
+	return o.Conn.Close()
+}
+
 // Again judges all who are known once more, since other CAs are in force, and shows
 // those out whose CA is none. That a certificate has ended since does not count: who
 // has it shows a new one when he next connects.
@@ -164,15 +203,20 @@ func (p *Porter) Again() {
 	p.mu.Lock()
 	var out []*guest
 	for v := range p.guests {
-		if v.known {
+		if _, within := p.own[v.at]; v.known && !within {
 			out = append(out, v)
 		}
 	}
 	p.mu.Unlock()
 	for _, v := range out {
-		if _, err := p.Judge(v.chain); identity.FaultOf(err) == identity.WrongCA {
-			_ = v.Close() // the other end sees it
+		if _, err := p.Judge(v.chain); identity.FaultOf(err) != identity.WrongCA {
+			continue
 		}
+		if p.Answers > 0 {
+			time.AfterFunc(p.Answers, func() { _ = v.Close() })
+			continue
+		}
+		_ = v.Close() // the other end sees it
 	}
 }
 
@@ -215,8 +259,10 @@ func (v *guest) leave() {
 }
 
 // addrOf returns where a connection comes from.
-func addrOf(c net.Conn) netip.AddrPort {
-	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+func addrOf(c net.Conn) netip.AddrPort { return addrPort(c.RemoteAddr()) }
+
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
 		return netip.AddrPort{}
 	}

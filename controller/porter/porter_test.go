@@ -21,6 +21,7 @@ type port struct {
 	porter  *porter.Porter
 	addr    string
 	served  chan error // of each handshake
+	conns   chan net.Conn
 	refused chan error
 	client  *identity.Credential
 
@@ -46,7 +47,7 @@ func open(t *testing.T) *port {
 		return identity.NewCredential(identity.Pair{Chain: chain, Key: key}, ca.Roots(), time.Now)
 	}
 	server := credential(identity.Controller)
-	p := &port{t: t, served: make(chan error, 1000), refused: make(chan error, 1000), client: credential(identity.Viewer)}
+	p := &port{t: t, served: make(chan error, 1000), conns: make(chan net.Conn, 1000), refused: make(chan error, 1000), client: credential(identity.Viewer)}
 	p.porter = porter.New(porter.Config{
 		Judge: func(chain []*x509.Certificate) (identity.Who, error) {
 			p.mu.Lock()
@@ -77,6 +78,7 @@ func open(t *testing.T) *port {
 					_ = raw.Close()
 				} else {
 					_, err = conn.Write([]byte{1})
+					p.conns <- conn
 				}
 				p.served <- err
 			}()
@@ -155,6 +157,46 @@ func TestAgain(t *testing.T) {
 	}
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection of a CA that was dropped is open")
+	}
+}
+
+// The connection that the process of the port made to it itself stays, though its CA
+// was dropped.
+func TestOwn(t *testing.T) {
+	p := open(t)
+	settings := p.client.Client()
+	var within, without *tls.Conn
+	raw, err := p.porter.Dial(t.Context(), p.addr)
+	if err == nil {
+		within = tls.Client(raw, settings)
+		_, err = within.Read(make([]byte, 1))
+	}
+	if err == nil {
+		without, err = p.shake("127.0.0.1", settings)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock()
+	p.judge = &identity.RefusalError{Fault: identity.WrongCA}
+	p.mu.Unlock()
+	p.porter.Again()
+	if _, err := without.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection of another one stays")
+	}
+	for range 2 {
+		if c := <-p.conns; c.RemoteAddr().String() == raw.LocalAddr().String() {
+			_, err = c.Write([]byte{1})
+		}
+	}
+	if err == nil {
+		_, err = within.Read(make([]byte, 1))
+	}
+	if err != nil {
+		t.Errorf("its own connection: %v", err)
+	}
+	if err := within.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

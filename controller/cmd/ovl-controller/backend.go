@@ -38,7 +38,7 @@ func openBackend(ctx context.Context, o options, who *trust, log *slog.Logger) (
 	settings, err := who.etcdClient(o.identity)
 	var client *etcd.Store
 	if err == nil {
-		client, err = etcd.Dial(etcd.Config{Endpoints: b.endpoints, TLS: settings, Log: log.With(slog.String("part", "etcd client"))})
+		client, err = etcd.Dial(etcd.Config{Endpoints: b.endpoints, TLS: settings, Dialer: who.etcdDialer(b), Log: log.With(slog.String("part", "etcd client"))})
 	}
 	if err != nil {
 		return nil, oneLine([]error{err, b.close()})

@@ -285,6 +285,91 @@ func TestControllersShareEtcd(t *testing.T) {
 	}
 }
 
+// finishRotation takes the steps to the end, and returns how the CAs are then.
+func finishRotation(t *testing.T, c ovlv1.AuthorityServiceClient) *ovlv1.Authorities {
+	t.Helper()
+	for {
+		a, err := c.FinishRotation(t.Context(), &ovlv1.FinishRotationRequest{Force: true})
+		if err != nil {
+			t.Fatalf("finish: %v", err)
+		}
+		if a.GetPhase() == "rest" {
+			return a
+		}
+	}
+}
+
+// Who drops a CA hears that it is done: neither his own connection, whose certificate
+// is of that CA, nor that of the controller to its etcd takes the answer away. Nor does
+// anybody else lose one.
+func TestRotationAnswers(t *testing.T) {
+	listen, etcd, dir := freeAddr(t), freeAddr(t), t.TempDir()
+	flags := []string{"--etcd-listen", etcd, "--data-dir", dir}
+	one := start(t, listen, flags...)
+	for range 5 {
+		conn := dial(t, listen, admin(t, flags))
+		c := ovlv1.NewAuthorityServiceClient(conn)
+		var group errgroup.Group
+		group.Go(func() error { return work(t.Context(), ovlv1.NewNetworkServiceClient(conn)) })
+		a, err := c.RotateAuthority(t.Context(), &ovlv1.RotateAuthorityRequest{})
+		if err != nil {
+			t.Fatalf("rotate: %v; log:\n%s", err, one.text())
+		}
+		next := a.GetAuthorities()[len(a.GetAuthorities())-1].GetFingerprint()
+		if a.GetPhase() == "issue" { // the controller was as fast
+			next = a.GetAuthorities()[0].GetFingerprint()
+		}
+		if got := finishRotation(t, c).GetAuthorities(); len(got) != 1 || got[0].GetFingerprint() != next {
+			t.Errorf("at the end there are %v, want %s", got, next)
+		}
+		if err := group.Wait(); err != nil {
+			t.Errorf("what others did meanwhile: %v", err)
+		}
+	}
+}
+
+// work makes and deletes a network until the caller, whose CA was dropped, is let in
+// no more. No other error is one of the rotation's.
+func work(ctx context.Context, c ovlv1.NetworkServiceClient) error {
+	for {
+		_, err := c.CreateNetwork(ctx, &ovlv1.CreateNetworkRequest{Name: "work"})
+		if err == nil || status.Code(err) == codes.AlreadyExists {
+			_, err = c.DeleteNetwork(ctx, &ovlv1.DeleteNetworkRequest{Name: "work"})
+		}
+		switch status.Code(err) {
+		case codes.OK:
+		case codes.Unauthenticated:
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+// The same of a controller whose etcd is within another one, which does close its
+// connection.
+func TestRotationAnswersElsewhere(t *testing.T) {
+	etcd, dir := freeAddr(t), t.TempDir()
+	one := start(t, freeAddr(t), "--etcd-listen", etcd, "--data-dir", dir)
+	two := start(t, freeAddr(t), sharing(t, dir, etcd)...)
+	next, err := identity.NewAuthority(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key, err := next.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*process{one, two} {
+		if _, err := ovlv1.NewAuthorityServiceClient(p.conn).RotateAuthority(t.Context(), &ovlv1.RotateAuthorityRequest{Certificate: cert, Key: key}); err != nil {
+			t.Fatalf("rotate: %v; log:\n%s", err, one.text())
+		}
+	}
+	if got := finishRotation(t, ovlv1.NewAuthorityServiceClient(two.conn)).GetAuthorities(); len(got) != 1 || got[0].GetFingerprint() != next.Print().String() {
+		t.Errorf("at the end there are %v, want %s", got, next.Print())
+	}
+}
+
 func TestReflection(t *testing.T) {
 	p := start(t, freeAddr(t), "--etcd-listen", "127.0.0.1:0", "--data-dir", t.TempDir())
 	s, err := grpc_reflection_v1.NewServerReflectionClient(p.conn).ServerReflectionInfo(t.Context())

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
+	"net"
 	"net/netip"
 	"path"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -15,13 +18,17 @@ import (
 	"github.com/ovlnet/ovl/internal/identity"
 )
 
+// answers is for how long a caller of the API whose CA was just dropped may wait for
+// an answer: he may be the one who has dropped it.
+const answers = 3 * time.Second
+
 // ports is what stands before TLS on the API's port and on that of the etcd within.
 type ports struct{ api, etcd *porter.Porter }
 
 func (c *trust) openPorts() {
 	judge := func(chain []*x509.Certificate) (identity.Who, error) { return c.keys.Credential.Verify(chain) }
 	c.ports = ports{
-		api:  porter.New(porter.Config{Judge: judge}),
+		api:  porter.New(porter.Config{Judge: judge, Answers: answers}), // the gate judges each call
 		etcd: porter.New(porter.Config{Judge: judge, Refused: c.handshakeRefused}),
 	}
 }
@@ -32,6 +39,15 @@ func (c *trust) etcdServer() credentials.TransportCredentials {
 		return nil
 	}
 	return c.ports.etcd.Guard(credentials.NewTLS(c.keys.Credential.Demanding(nil)))
+}
+
+// etcdDialer returns what connects the client of the etcd within; nil for that of an
+// etcd outside, and for plain text, where no connection is ever judged.
+func (c *trust) etcdDialer(b *backend) func(context.Context, string) (net.Conn, error) {
+	if c.keys == nil || !b.embedded() {
+		return nil
+	}
+	return c.ports.etcd.Dial
 }
 
 // adopted is told that other CAs are in force.

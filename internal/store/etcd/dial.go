@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ import (
 type Config struct {
 	Endpoints []string    // host:port or URLs with http, https or unix
 	TLS       *tls.Config // nil = plain text
+	// Dialer connects to host:port; nil = as gRPC does, to unix sockets as well.
+	Dialer func(ctx context.Context, addr string) (net.Conn, error)
 	// DialTimeout bounds one attempt to connect. 0 = 2 s.
 	DialTimeout time.Duration
 	// RequestTimeout bounds each call, besides its context. 0 = 5 s.
@@ -64,6 +67,14 @@ func Dial(cfg Config) (*Store, error) {
 		Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax},
 		MinConnectTimeout: orDefault(cfg.DialTimeout, defaultDialTimeout),
 	}
+	options := []grpc.DialOption{
+		grpc.WithConnectParams(connect),
+		grpc.WithChainUnaryInterceptor(noteUnary),
+		grpc.WithChainStreamInterceptor(noteStream),
+	}
+	if cfg.Dialer != nil {
+		options = append(options, grpc.WithContextDialer(cfg.Dialer))
+	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            cfg.Endpoints,
 		TLS:                  cfg.TLS,
@@ -73,11 +84,7 @@ func Dial(cfg Config) (*Store, error) {
 		MaxCallRecvMsgSize:   maxReceive,
 		MaxUnaryRetries:      retries,
 		Logger:               ZapLogger(cfg.Log),
-		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(connect),
-			grpc.WithChainUnaryInterceptor(noteUnary),
-			grpc.WithChainStreamInterceptor(noteStream),
-		},
+		DialOptions:          options,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("dial etcd: %w", err)
