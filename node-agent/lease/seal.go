@@ -163,18 +163,6 @@ func (k *Keeper) meddlingProblemLocked() cluster.Problem {
 	}
 }
 
-// Rekeyed says that this host signs with another key than before: everything that it
-// wrote is written again.
-func (k *Keeper) Rekeyed() {
-	k.mu.Lock()
-	for key, w := range k.wanted {
-		w.lease = 0 // not signed yet
-		k.wanted[key] = w
-	}
-	for key, r := range k.rows {
-		r.confirmed = false
-		k.rows[key] = r
-	}
-	k.mu.Unlock()
-	k.poke()
-}
+// Rekeyed wakes the loop, whose next pass finds that this host signs with another key
+// than before and writes everything again: see signAnew.
+func (k *Keeper) Rekeyed() { k.poke() }
