@@ -14,7 +14,6 @@ import (
 	"github.com/ovlnet/ovl/internal/lab"
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 	"github.com/ovlnet/ovl/internal/store"
-	"github.com/ovlnet/ovl/internal/store/etcd"
 )
 
 // poisonEnv makes this test binary one who writes into etcd as he likes: TestPoison.
@@ -26,19 +25,7 @@ func TestPoison(t *testing.T) {
 	if addr == "" {
 		return // it is no test
 	}
-	pair, err := os.ReadFile("/var/lib/ovl/identity/controller.pem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings, err := intruder{Pair: pair}.settings()
-	if err != nil {
-		t.Fatal(err)
-	}
-	kv, err := etcd.Dial(etcd.Config{Endpoints: []string{"https://" + addr + ":6779"}, TLS: settings, RequestTimeout: 5 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer kv.Close()
+	kv := dialAs(t, addr, "/var/lib/ovl/identity/controller.pem")
 	page, err := kv.Range(t.Context(), store.HostsPrefix, store.SubnetsPrefix(""))
 	if err != nil {
 		t.Fatal(err)

@@ -19,14 +19,11 @@ import (
 // thiefEnv makes this test binary a thief who has a host: TestThief.
 const thiefEnv = "OVL_TEST_THIEF"
 
-// TestThief tries with the certificate of the host where it runs what only others
-// may do, and writes what it got away with to stdout.
-func TestThief(t *testing.T) {
-	addr := os.Getenv(thiefEnv)
-	if addr == "" {
-		return // it is no test
-	}
-	pair, err := os.ReadFile("/var/lib/ovl/identity/host.pem")
+// dialAs returns the embedded etcd at an address, as it is for who has the certificate in
+// a file of the host where this runs.
+func dialAs(t *testing.T, addr, file string) *etcd.Store {
+	t.Helper()
+	pair, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +35,18 @@ func TestThief(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer kv.Close()
+	t.Cleanup(func() { _ = kv.Close() })
+	return kv
+}
+
+// TestThief tries with the certificate of the host where it runs what only others
+// may do, and writes what it got away with to stdout.
+func TestThief(t *testing.T) {
+	addr := os.Getenv(thiefEnv)
+	if addr == "" {
+		return // it is no test
+	}
+	kv := dialAs(t, addr, "/var/lib/ovl/identity/host.pem")
 	raw, err := os.ReadFile("/var/lib/ovl/host-id")
 	if err != nil {
 		t.Fatal(err)
