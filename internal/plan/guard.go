@@ -165,30 +165,35 @@ func (p *planner) portGuard() {
 			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 accept",
 			"ether type ip6 meta iifname . ether saddr . ip6 saddr @sources_ipv6 goto packets_ipv6",
 			"ether type arp goto claims_arp",
+			// From no address one asks whether one's own is free (RFC 4862). It is: nobody
+			// else here could speak from it.
+			"ether type ip6 ip6 saddr :: drop",
 			"counter drop",
 
 			"chain packets_ipv6",
 			// The kernel finds what is behind extension headers, or finds nothing,
 			// as in a fragment that lacks some of them: then no protocol matches.
-			"meta l4proto != icmpv6 ip6 saddr != :: accept",
+			"meta l4proto != icmpv6 accept",
 			"meta l4proto icmpv6 goto claims_icmpv6",
 			"counter drop",
 
 			"chain claims_icmpv6",
 			"icmpv6 type 134 counter drop", // router advertisement
 			"icmpv6 type 137 counter drop", // redirect
+			// Nobody on the bridge routes, or wants to hear who is in which group, and each
+			// of these would go to all its ports: those of a thousand containers that
+			// start are ten million frames, and whose place they take in the queue of the
+			// processor (net.core.netdev_max_backlog) is lost.
+			"icmpv6 type 133 drop", // router solicitation
+			"icmpv6 type 131 drop", // report of a multicast listener (RFC 2710)
+			"icmpv6 type 132 drop", // and that it listens no more
+			"icmpv6 type 143 drop", // both, in version 2 (RFC 3810)
 			"icmpv6 type 136 meta iifname . ether saddr . icmpv6 taddr @sources_ipv6 accept",
 			"icmpv6 type 136 counter drop",
 			// Also this must not match a message whose beginning is not there; the rest
 			// of one in fragments may pass, if the fragment's header is the first.
-			"icmpv6 type != 134 ip6 saddr != :: accept",
-			"ip6 nexthdr 44 @nh,336,16 > 0x0007 ip6 saddr != :: accept",
-			// Who has no address yet asks whether his is free (RFC 4862), joins
-			// groups (RFC 3590, RFC 3810) and looks for routers.
-			"icmpv6 type 135 meta iifname . ether saddr . icmpv6 taddr @sources_ipv6 accept",
-			"icmpv6 type 143 accept",
-			"icmpv6 type 131 accept",
-			"icmpv6 type 133 accept",
+			"icmpv6 type != 134 accept",
+			"ip6 nexthdr 44 @nh,336,16 > 0x0007 accept",
 			"counter drop",
 
 			"chain claims_arp", // of Ethernet and IPv4 only
@@ -212,7 +217,7 @@ func (p *planner) sources(link string, itf cluster.Interface) {
 	for _, a := range itf.Addrs {
 		p.add(dataplane.Source(link, itf.MAC, a.Addr()))
 		if a.Addr().Is6() {
-			p.add(dataplane.Source(link, itf.MAC, linkLocal(itf.MAC)), dataplane.Source(link, itf.MAC, netip.IPv6Unspecified()))
+			p.add(dataplane.Source(link, itf.MAC, linkLocal(itf.MAC)))
 		}
 	}
 }

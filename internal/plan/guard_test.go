@@ -154,7 +154,7 @@ func checkPorts(t *rapid.T, l plan.Local, s dataplane.State) {
 		}
 	}
 	for e := range s.Elements {
-		linkLocal := e.Addr.IsLinkLocalUnicast() || e.Addr == netip.IPv6Unspecified()
+		linkLocal := e.Addr.IsLinkLocalUnicast()
 		switch {
 		case e.Set.Kind != dataplane.Sources:
 		case gateways[e.Addr]:
