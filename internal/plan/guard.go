@@ -167,7 +167,7 @@ func (p *planner) portGuard() {
 			"ether type arp goto claims_arp",
 			// From no address one asks whether one's own is free (RFC 4862). It is: nobody
 			// else here could speak from it.
-			"ether type ip6 ip6 saddr :: drop",
+			"ether type ip6 meta l4proto icmpv6 ip6 saddr :: drop",
 			"counter drop",
 
 			"chain packets_ipv6",
