@@ -50,8 +50,7 @@ type Attachments struct {
 
 	mu    sync.Mutex
 	index *index
-	// reserved are the addresses that are kept for endpoints to come, to the IDs of
-	// their claims.
+	// reserved are the addresses that are kept for endpoints to come.
 	reserved    map[netAddr]reservation
 	lastReserve uint64
 

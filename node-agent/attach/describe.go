@@ -3,7 +3,6 @@ package attach
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -15,7 +14,6 @@ import (
 type Description struct {
 	Name, Hostname string
 	Aliases        []string // on the one network of the endpoint
-	Labels         map[string]string
 }
 
 // Describe gives an attachment other names. It returns when they are answered for.
@@ -30,14 +28,14 @@ func (a *Attachments) Describe(ctx context.Context, id string, is Description) e
 	}
 	defer unlock()
 	named := clone(att)
-	named.Name, named.Hostname, named.Labels = is.Name, is.Hostname, is.Labels
+	named.Name, named.Hostname = is.Name, is.Hostname
 	if named.Hostname == "" {
 		named.Hostname = is.Name
 	}
 	for i := range named.Interfaces {
 		named.Interfaces[i].Aliases = slices.Clone(is.Aliases)
 	}
-	if slices.Equal(is.Aliases, att.Interfaces[0].Aliases) && sameNames(named, att) {
+	if named.Name == att.Name && named.Hostname == att.Hostname && slices.Equal(is.Aliases, att.Interfaces[0].Aliases) {
 		return nil
 	}
 	if err := checkStored(named); err != nil {
@@ -57,19 +55,9 @@ func (a *Attachments) Describe(ctx context.Context, id string, is Description) e
 	return nil
 }
 
-// sameNames reports whether two attachments bear the same names, aliases aside.
-func sameNames(x, y cluster.Attachment) bool {
-	return x.Name == y.Name && x.Hostname == y.Hostname && maps.Equal(x.Labels, y.Labels)
-}
-
 // namesake returns another container of this host that bears att's name.
 func (a *Attachments) namesake(att cluster.Attachment) (who string, found bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for id, o := range a.index.claims {
-		if id != att.ID && o.Name == att.Name && whereabouts(o) != whereabouts(att) {
-			return a.index.who(id), true
-		}
-	}
-	return "", false
+	return a.index.namesake(att)
 }

@@ -136,12 +136,8 @@ func unclaim[K comparable](m map[K]string, k K, id string) {
 
 // conflict tells what of the request somebody else has, or "".
 func (x *index) conflict(r Request) string {
-	for id, a := range x.claims {
-		// A container may have several attachments, such as one for each
-		// network that a CNI runtime adds it to; they bear one name.
-		if a.Name == r.Name && whereabouts(a) != whereabouts(cluster.Attachment{ID: r.ID, NetNS: r.NetNS, Pin: r.Pin, Sandbox: r.sandbox}) {
-			return fmt.Sprintf("the name %s is in use on this host by container %s: choose another, or remove that one", r.Name, x.who(id))
-		}
+	if who, taken := x.namesake(cluster.Attachment{ID: r.ID, Name: r.Name, NetNS: r.NetNS, Pin: r.Pin}); taken {
+		return fmt.Sprintf("the name %s is in use on this host by container %s: choose another, or remove that one", r.Name, who)
 	}
 	for _, w := range r.Interfaces {
 		if id, taken := x.links[nsLink{r.ns(), w.Name}]; taken {
@@ -157,6 +153,18 @@ func (x *index) conflict(r Request) string {
 		}
 	}
 	return x.portConflict(r.Ports)
+}
+
+// namesake returns another container that bears the name of att. A container may have
+// several attachments, such as one for each network that a CNI runtime adds it to; they
+// bear one name.
+func (x *index) namesake(att cluster.Attachment) (who string, found bool) {
+	for id, o := range x.claims {
+		if id != att.ID && o.Name == att.Name && whereabouts(o) != whereabouts(att) {
+			return x.who(id), true
+		}
+	}
+	return "", false
 }
 
 // whereabouts tells which container an attachment is of: its namespace, or that for which

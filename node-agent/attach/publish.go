@@ -59,8 +59,7 @@ func (a *Attachments) Publish(ctx context.Context, id string, wants []PortWant) 
 func (a *Attachments) claimPorts(att cluster.Attachment, wants []PortWant, verb string) (cluster.Attachment, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	old := att
-	a.index.remove(old.ID)
+	a.index.remove(att.ID)
 	defer func() {
 		a.index.remove(att.ID)
 		a.index.add(att)
@@ -69,8 +68,7 @@ func (a *Attachments) claimPorts(att cluster.Attachment, wants []PortWant, verb 
 	for _, w := range wants {
 		p, err := a.choosePort(w, ports, verb)
 		if err != nil {
-			att = old
-			return old, err
+			return att, err
 		}
 		ports = append(ports, p)
 	}
@@ -78,7 +76,7 @@ func (a *Attachments) claimPorts(att cluster.Attachment, wants []PortWant, verb 
 	ports = slices.Compact(ports)
 	var bad violations
 	if checkPorts(&bad, ports); len(bad) > 0 {
-		return old, bad.err(verb)
+		return att, bad.err(verb)
 	}
 	att.Ports = ports
 	return att, nil

@@ -20,8 +20,7 @@ const reserveFor = time.Minute
 
 // reservation is an address that is kept for an endpoint to come.
 type reservation struct {
-	claim  string             // its ID in the index, which no attachment's can be
-	att    cluster.Attachment // what it claims
+	att    cluster.Attachment // what it claims, under an ID in the index that no attachment's can be
 	expire *time.Timer
 }
 
@@ -60,7 +59,7 @@ func (a *Attachments) Reserve(ctx context.Context, network string, pool netip.Pr
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	k := netAddr{network, got.Addr()}
-	a.reserved[k] = reservation{id, att, time.AfterFunc(reserveFor, func() { a.expire(k, id) })}
+	a.reserved[k] = reservation{att, time.AfterFunc(reserveFor, func() { a.expire(k, id) })}
 	return got, nil
 }
 
@@ -83,7 +82,7 @@ func (a *Attachments) Unreserve(network string, addr netip.Addr) {
 func (a *Attachments) expire(k netAddr, claim string) {
 	a.mu.Lock()
 	r, ok := a.reserved[k]
-	if ok = ok && r.claim == claim; ok {
+	if ok = ok && r.att.ID == claim; ok {
 		a.unclaimReserved(k, r)
 	}
 	a.mu.Unlock()
@@ -96,7 +95,7 @@ func (a *Attachments) expire(k netAddr, claim string) {
 // unclaimReserved takes a reservation out. The caller holds mu.
 func (a *Attachments) unclaimReserved(k netAddr, r reservation) {
 	delete(a.reserved, k)
-	a.index.remove(r.claim)
+	a.index.remove(r.att.ID)
 }
 
 // setAside takes out the claims of reservations whose addresses an offered interface wants.
@@ -111,7 +110,7 @@ func (a *Attachments) setAside(r Request) []netAddr {
 			k := netAddr{w.Network, addr}
 			if kept, ok := a.reserved[k]; ok {
 				out = append(out, k)
-				a.index.remove(kept.claim)
+				a.index.remove(kept.att.ID)
 			}
 		}
 	}
