@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,8 +39,7 @@ type Page struct {
 // Book says which network of the engine is which of the cluster. It is on disk before
 // anybody sees it, and safe for concurrent use.
 type Book struct {
-	db      *bbolt.DB
-	changed chan struct{} // holds at most one token
+	db *bbolt.DB
 
 	mu    sync.Mutex
 	pages map[string]Page
@@ -50,7 +48,7 @@ type Book struct {
 // OpenBook reads the book in db. A page that cannot be read is left out, and told of by
 // the engine's next mention of that network.
 func OpenBook(db *bbolt.DB) (*Book, error) {
-	b := &Book{db: db, changed: make(chan struct{}, 1), pages: map[string]Page{}}
+	b := &Book{db: db, pages: map[string]Page{}}
 	err := db.Update(func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists(bookBucket)
 		if err != nil {
@@ -68,9 +66,6 @@ func OpenBook(db *bbolt.DB) (*Book, error) {
 	}
 	return b, nil
 }
-
-// Changed tells that pages have changed since it was last received from.
-func (b *Book) Changed() <-chan struct{} { return b.changed }
 
 // Get returns the page of the engine's network of that ID.
 func (b *Book) Get(id string) (Page, bool) {
@@ -101,7 +96,7 @@ func (b *Book) Put(p Page) error {
 	if err != nil {
 		return fmt.Errorf("write the book of docker networks: %w", err)
 	}
-	return b.write(p.ID, func(bucket *bbolt.Bucket) error { return bucket.Put([]byte(p.ID), raw) }, func(pages map[string]Page) { pages[p.ID] = p.clone() })
+	return b.write(p.ID, func(bucket *bbolt.Bucket) error { return bucket.Put([]byte(p.ID), raw) }, func() { b.pages[p.ID] = p.clone() })
 }
 
 // Name writes down what the network of that ID is called, and reports whether there is
@@ -117,22 +112,16 @@ func (b *Book) Name(id, network string) (bool, error) {
 
 // Delete takes a page out. Deleting what is not there succeeds.
 func (b *Book) Delete(id string) error {
-	return b.write(id, func(bucket *bbolt.Bucket) error { return bucket.Delete([]byte(id)) }, func(pages map[string]Page) { delete(pages, id) })
+	return b.write(id, func(bucket *bbolt.Bucket) error { return bucket.Delete([]byte(id)) }, func() { delete(b.pages, id) })
 }
 
-func (b *Book) write(id string, change func(*bbolt.Bucket) error, show func(map[string]Page)) error {
+func (b *Book) write(id string, change func(*bbolt.Bucket) error, show func()) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket(bookBucket)) }); err != nil {
 		return fmt.Errorf("write the book of docker networks: network %s: %w", short(id), err)
 	}
-	next := maps.Clone(b.pages)
-	show(next)
-	b.pages = next
-	select {
-	case b.changed <- struct{}{}:
-	default:
-	}
+	show()
 	return nil
 }
 

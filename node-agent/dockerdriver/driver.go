@@ -72,19 +72,24 @@ type Endpoint struct {
 	Network string // the cluster's name of the network
 	Name    string // as last described; before that one made of the ID
 	Created time.Time
-	Addrs   []netip.Prefix
-	Sandbox string // path of its container's network namespace; empty before it joined
+}
+
+// ofEngine reports whether an attachment is one of the engine's endpoints.
+func ofEngine(a cluster.Attachment) bool { return a.Stage != cluster.Placed && len(a.Interfaces) == 1 }
+
+// Has reports whether the engine's endpoint of that ID is attached here.
+func (d *Driver) Has(id string) bool {
+	a, ok := d.cfg.Attachments.Get(id)
+	return ok && ofEngine(a)
 }
 
 // Endpoints returns the engine's endpoints, sorted by ID.
 func (d *Driver) Endpoints() []Endpoint {
 	var out []Endpoint
 	for _, a := range d.cfg.Attachments.List() {
-		if a.Stage == cluster.Placed || len(a.Interfaces) != 1 {
-			continue
+		if ofEngine(a) {
+			out = append(out, Endpoint{ID: a.ID, Network: a.Interfaces[0].Network, Name: a.Name, Created: a.Created})
 		}
-		i := a.Interfaces[0]
-		out = append(out, Endpoint{ID: a.ID, Network: i.Network, Name: a.Name, Created: a.Created, Addrs: i.Addrs, Sandbox: a.Sandbox})
 	}
 	return out
 }

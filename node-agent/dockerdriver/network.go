@@ -72,7 +72,7 @@ func (d *Driver) matches(ctx context.Context, p Page) error {
 		return err
 	}
 	for _, pool := range p.Pools {
-		if !slices.ContainsFunc(n.Pools, func(q cluster.Pool) bool { return q.Prefix == pool }) {
+		if !hasPool(n, pool) {
 			return fmt.Errorf("network %s has no subnet %s: leave --subnet out", n.Name, pool)
 		}
 	}
@@ -130,28 +130,27 @@ func (d *Driver) networkOf(ctx context.Context, id string, addrs []netip.Addr) (
 
 // byPools returns the network that has all those subnets.
 func byPools(s *cluster.Snapshot, pools []netip.Prefix) (cluster.Network, bool) {
+	return withAll(s, pools, hasPool)
+}
+
+// byAddrs returns the network that all those addresses are in.
+func byAddrs(s *cluster.Snapshot, addrs []netip.Addr) (cluster.Network, bool) {
+	return withAll(s, addrs, func(n cluster.Network, a netip.Addr) bool {
+		_, ok := n.Pool(netip.PrefixFrom(a, a.BitLen()))
+		return ok
+	})
+}
+
+// withAll returns the network that has all of what is looked for; none of nothing.
+func withAll[T any](s *cluster.Snapshot, all []T, has func(cluster.Network, T) bool) (cluster.Network, bool) {
 	for _, n := range s.Networks {
-		all := len(pools) > 0
-		for _, pool := range pools {
-			all = all && slices.ContainsFunc(n.Pools, func(q cluster.Pool) bool { return q.Prefix == pool })
-		}
-		if all {
+		if len(all) > 0 && !slices.ContainsFunc(all, func(x T) bool { return !has(n, x) }) {
 			return n, true
 		}
 	}
 	return cluster.Network{}, false
 }
 
-// byAddrs returns the network that all those addresses are in.
-func byAddrs(s *cluster.Snapshot, addrs []netip.Addr) (cluster.Network, bool) {
-	for _, n := range s.Networks {
-		all := len(addrs) > 0
-		for _, a := range addrs {
-			all = all && slices.ContainsFunc(n.Pools, func(q cluster.Pool) bool { return q.Prefix.Contains(a) })
-		}
-		if all {
-			return n, true
-		}
-	}
-	return cluster.Network{}, false
+func hasPool(n cluster.Network, p netip.Prefix) bool {
+	return slices.ContainsFunc(n.Pools, func(q cluster.Pool) bool { return q.Prefix == p })
 }

@@ -58,8 +58,8 @@ func (d *Driver) grant(ctx context.Context, m requestPool) (netip.Prefix, error)
 		return pool, err
 	}
 	if asked.IsValid() {
-		if n, ok := byPools(d.cfg.Cluster.Snapshot(), []netip.Prefix{asked}); ok {
-			return n.Pools[slices.IndexFunc(n.Pools, func(q cluster.Pool) bool { return q.Prefix == asked })].Prefix, nil
+		if _, ok := byPools(d.cfg.Cluster.Snapshot(), []netip.Prefix{asked}); ok {
+			return asked, nil
 		}
 		return asked, d.vacant([]netip.Prefix{asked}, "")
 	}

@@ -16,7 +16,6 @@ type Event struct {
 	Type   string // EventNetwork or EventContainer
 	Action string // see the constants
 	ID     string // of the network or the container
-	Name   string // of the network or the container
 	// Container is the ID of the one that was connected or disconnected.
 	Container string
 }
@@ -97,5 +96,5 @@ func decodeEvent(line []byte) (Event, error) {
 	if err := json.Unmarshal(line, &m); err != nil {
 		return Event{}, fmt.Errorf("decode event: %w", err)
 	}
-	return Event{Type: m.Type, Action: m.Action, ID: m.Actor.ID, Name: m.Actor.Attributes["name"], Container: m.Actor.Attributes["container"]}, nil
+	return Event{Type: m.Type, Action: m.Action, ID: m.Actor.ID, Container: m.Actor.Attributes["container"]}, nil
 }
