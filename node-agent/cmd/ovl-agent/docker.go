@@ -121,10 +121,7 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 	k.mirror = mirror.New(mirror.Config{
 		Engine: engine.New(strings.TrimPrefix(d.o.dockerEngine, "unix://")), Cluster: d.in, Book: bound{book}, Log: d.log,
 		Networks: func() ([]cluster.Network, bool) { return mirrored(r.mirror) }, Refresh: r.mirror.Refresh,
-		Endpoints: k.endpoints,
-		Describe: func(ctx context.Context, endpoint string, is mirror.Description) error {
-			return k.driver.Describe(ctx, endpoint, attach.Description{Name: is.Name, Hostname: is.Hostname, Aliases: is.Aliases})
-		},
+		Has: k.driver.Has, Describe: k.driver.Describe,
 		Reclaim: func(ctx context.Context, known map[string]bool, since time.Time) error {
 			_, err := k.driver.Reclaim(ctx, known, since)
 			return err
@@ -189,14 +186,6 @@ func (k *docker) problems() []cluster.Problem {
 		return nil
 	}
 	return k.mirror.Problems()
-}
-
-func (k *docker) endpoints() []string {
-	var ids []string
-	for _, e := range k.driver.Endpoints() {
-		ids = append(ids, e.ID)
-	}
-	return ids
 }
 
 // bound is the book as the mirror sees it.

@@ -8,18 +8,12 @@ import (
 	"strings"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/node-agent/dockerdriver"
 	"github.com/ovlnet/ovl/node-agent/dockerdriver/engine"
 )
 
 // Driver is the name by which engines know the driver: that of its socket.
 const Driver = "ovl"
-
-// The options of a network of the engine that stands for one of the cluster.
-const (
-	// optionNetwork marks it with the name of that one, and so as made from here.
-	optionNetwork = "ovl.network"
-	optionEgress  = "egress"
-)
 
 // LabelEgress is the label of a network of the cluster that says what way out its
 // containers have with engines: "docker" for the engine's own.
@@ -119,7 +113,7 @@ func NameOf(docker string) string {
 // networkOf returns the cluster's name of one of the engine's networks, and whether
 // that was decided earlier and not only follows from what it is called.
 func networkOf(h engine.Network, bound map[string]string) (name string, decided bool) {
-	if name := h.Options[optionNetwork]; name != "" {
+	if name := h.Options[dockerdriver.OptionNetwork]; name != "" {
 		return name, true
 	}
 	if name := bound[h.ID]; name != "" {
@@ -178,12 +172,12 @@ func (d *differ) missing(n cluster.Network) {
 
 // docker returns the engine's network for one of the cluster.
 func docker(n cluster.Network) engine.Network {
-	out := engine.Network{Name: n.Name, Driver: Driver, IPAM: Driver, Internal: n.Internal, Options: map[string]string{optionNetwork: n.Name}}
+	out := engine.Network{Name: n.Name, Driver: Driver, IPAM: Driver, Internal: n.Internal, Options: map[string]string{dockerdriver.OptionNetwork: n.Name}}
 	for _, p := range n.Pools {
 		out.Subnets = append(out.Subnets, p.Prefix)
 	}
 	if egress := n.Labels[LabelEgress]; egress != "" {
-		out.Options[optionEgress] = egress
+		out.Options[dockerdriver.OptionEgress] = egress
 	}
 	return out
 }

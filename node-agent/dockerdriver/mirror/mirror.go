@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/node-agent/attach"
 	"github.com/ovlnet/ovl/node-agent/dockerdriver/engine"
 )
 
@@ -50,10 +51,10 @@ type Config struct {
 	Networks func() ([]cluster.Network, bool)
 	// Refresh asks the store for the newest.
 	Refresh func(ctx context.Context) error
-	// Endpoints returns the IDs of the endpoints that the engine has here.
-	Endpoints func() []string
+	// Has reports whether an endpoint of that ID is attached here for the engine.
+	Has func(endpoint string) bool
 	// Describe says how the container of an endpoint is called.
-	Describe func(ctx context.Context, endpoint string, is Description) error
+	Describe func(ctx context.Context, endpoint string, is attach.Description) error
 	// Reclaim ends the endpoints that the engine forgot: all but those known, that
 	// were made before since.
 	Reclaim func(ctx context.Context, known map[string]bool, since time.Time) error
@@ -62,12 +63,6 @@ type Config struct {
 	// Changed is told that [Mirror.Problems] have changed.
 	Changed func()
 	Log     *slog.Logger
-}
-
-// Description is how a container is called on one of its networks.
-type Description struct {
-	Name, Hostname string
-	Aliases        []string
 }
 
 const (

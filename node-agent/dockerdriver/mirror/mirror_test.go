@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/node-agent/attach"
 	"github.com/ovlnet/ovl/node-agent/dockerdriver/engine"
 	"github.com/ovlnet/ovl/node-agent/dockerdriver/mirror"
 )
@@ -53,8 +54,8 @@ func newWorld(t *testing.T) *world {
 	w.mirror = mirror.New(mirror.Config{
 		Engine: engine.New(w.socket), Cluster: w, Book: w, Log: slog.New(slog.DiscardHandler),
 		Networks: w.networks, Refresh: func(context.Context) error { return nil },
-		Endpoints: func() []string { return []string{"e1", "e2"} },
-		Describe: func(_ context.Context, endpoint string, is mirror.Description) error {
+		Has: func(endpoint string) bool { return endpoint == "e1" || endpoint == "e2" },
+		Describe: func(_ context.Context, endpoint string, is attach.Description) error {
 			w.change(func() { w.described[endpoint] = is.Name + " " + strings.Join(is.Aliases, ",") })
 			return nil
 		},

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/node-agent/attach"
 	"github.com/ovlnet/ovl/node-agent/dockerdriver/engine"
 )
 
@@ -118,29 +120,15 @@ func (m *Mirror) ask(ctx context.Context, ids map[string]bool) (problems []clust
 		})
 	}
 	err = g.Wait()
-	slices.SortFunc(problems, func(a, b cluster.Problem) int { return compare(a, b) })
+	slices.SortFunc(problems, func(a, b cluster.Problem) int { return cmp.Compare(a.Subject, b.Subject) })
 	return problems, known, err
-}
-
-func compare(a, b cluster.Problem) int {
-	switch {
-	case a.Subject < b.Subject:
-		return -1
-	case a.Subject > b.Subject:
-		return 1
-	}
-	return 0
 }
 
 // describe tells how the endpoints of a container are called.
 func (m *Mirror) describe(ctx context.Context, c engine.Container) ([]cluster.Problem, error) {
-	ours := map[string]bool{}
-	for _, id := range m.cfg.Endpoints() {
-		ours[id] = true
-	}
 	var problems []cluster.Problem
 	for _, on := range c.On {
-		if !ours[on.EndpointID] {
+		if !m.cfg.Has(on.EndpointID) {
 			continue
 		}
 		is, problem := Describe(c, on)
@@ -167,7 +155,7 @@ func (m *Mirror) describe(ctx context.Context, c engine.Container) ([]cluster.Pr
 // Describe returns how a container is called on one of its networks, as far as names of
 // the cluster can be so: labels of a-z, 0-9, - and _. If its own name is none, the
 // first alias stands in; without one the description has no name.
-func Describe(c engine.Container, on engine.Plugged) (is Description, problem *cluster.Problem) {
+func Describe(c engine.Container, on engine.Plugged) (is attach.Description, problem *cluster.Problem) {
 	is.Hostname = c.Hostname
 	if cluster.CheckName(strings.ToLower(c.Hostname)) != nil { // a name is enough of it
 		is.Hostname = c.ID[:min(len(c.ID), 12)]
