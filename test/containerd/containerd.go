@@ -6,6 +6,9 @@
 package containerd
 
 import (
+	"errors"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/lab/labtest"
@@ -20,6 +23,44 @@ const (
 	Pause   = "ovl.test/pause:1"
 	Busybox = "ovl.test/busybox:1"
 )
+
+// Version is a containerd to test with.
+type Version struct {
+	Name   string
+	Status bool   // whether it asks plugins for their STATUS
+	dir    string // of its programs; empty: Debian's
+}
+
+// dirEnv names the directory of a containerd 2 that is built already: see
+// `make containerd2`.
+const dirEnv = "OVL_CONTAINERD2_DIR"
+
+// Versions returns those that there are: Debian's first.
+func Versions(tb testing.TB) []Version {
+	tb.Helper()
+	dir := os.Getenv(dirEnv)
+	if dir == "" {
+		tb.Fatalf("no containerd 2: `make containerd2` builds it, and %s names its directory", dirEnv)
+	}
+	return []Version{{Name: "1.6"}, {Name: "2", Status: true, dir: dir}}
+}
+
+// Daemon is the containerd of a host.
+type Daemon struct {
+	*labtest.Daemon
+	Version
+	lab  *labtest.Lab
+	host string
+}
+
+// program returns a command line that runs one of the version's programs, which finds
+// the others.
+func (v Version) program(args ...string) []string {
+	if v.dir == "" {
+		return args
+	}
+	return append([]string{"env", "PATH=" + v.dir + ":" + os.Getenv("PATH")}, args...)
+}
 
 // config is a containerd without what a lab's host has not: profiles of
 // AppArmor, and leave to lower oom_score_adj. Its directories are on /run, since an
@@ -41,6 +82,26 @@ state = "/run/containerd/state"
     conf_dir = "/etc/cni/net.d"
 `
 
+// config2 is the same for containerd 2, which brings loopbacks up itself if it is told to,
+// and takes the plugin "loopback" otherwise, as its predecessor does.
+const config2 = `version = 3
+root = "/run/containerd/root"
+state = "/run/containerd/state"
+[grpc]
+  address = "` + Socket + `"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "` + Pause + `"
+[plugins."io.containerd.cri.v1.runtime"]
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/opt/cni/bin"]
+    conf_dir = "/etc/cni/net.d"
+    use_internal_loopback = true
+`
+
 // prepare gives a host directories of its own for the plugins and their
 // configuration, in which it would see the machine's otherwise, and lets mounts
 // travel into containers, as on hosts with systemd.
@@ -49,33 +110,57 @@ mkdir -p /etc/cni /etc/containerd
 mount -t tmpfs opt /opt
 mount -t tmpfs cni /etc/cni
 mkdir -p /opt/cni/bin /etc/cni/net.d
-cp /usr/lib/cni/loopback /opt/cni/bin/
 mount --make-rshared /
 cat > /etc/containerd/config.toml`
 
+// loopback gives a host what Debian's containerd does not do itself.
+const loopback = "cp /usr/lib/cni/loopback /opt/cni/bin/"
+
 // Start starts containerd on a host, with [Pause] and [Busybox].
-func Start(tb testing.TB, l *labtest.Lab, host string) *labtest.Daemon {
+func Start(tb testing.TB, l *labtest.Lab, host string, v Version) *Daemon {
 	tb.Helper()
-	l.Run(tb, host, "sh", "-c", prepare+" <<'EOF'\n"+config+"EOF")
-	d := l.StartDaemon(tb, host, "containerd", "containerd", "--config", "/etc/containerd/config.toml")
-	Await(tb, l, host)
+	script := prepare + " <<'EOF'\n" + config2 + "EOF"
+	if v.dir == "" {
+		script = prepare + " <<'EOF'\n" + config + "EOF\n" + loopback
+	}
+	l.Run(tb, host, "sh", "-c", script)
+	d := &Daemon{Version: v, lab: l, host: host, Daemon: l.StartDaemon(tb, host, "containerd", v.program("containerd", "--config", "/etc/containerd/config.toml")...)}
+	d.Await(tb)
 	for _, archive := range Images(tb) {
-		Import(tb, l, host, archive)
+		d.Import(tb, archive)
 	}
 	return d
 }
 
-// Await returns when the containerd of a host answers.
-func Await(tb testing.TB, l *labtest.Lab, host string) {
+// Ctr runs containerd's client, where the CRI has its containers.
+func (d *Daemon) Ctr(tb testing.TB, args ...string) labtest.Result {
 	tb.Helper()
-	labtest.Until(tb, "containerd answers on "+host, func() error {
-		_, err := l.Exec(tb.Context(), host, "ctr", "version")
-		return err
+	return d.lab.Do(tb, d.host, d.program(append([]string{"ctr", "--namespace", "k8s.io"}, args...)...)...)
+}
+
+// Must runs containerd's client, which must succeed, and returns what it printed.
+func (d *Daemon) Must(tb testing.TB, args ...string) string {
+	tb.Helper()
+	r := d.Ctr(tb, args...)
+	if r.Code != 0 {
+		tb.Fatalf("ctr %s on %s: %s", strings.Join(args, " "), d.host, r.Stderr)
+	}
+	return r.Stdout
+}
+
+// Await returns when containerd answers.
+func (d *Daemon) Await(tb testing.TB) {
+	tb.Helper()
+	labtest.Until(tb, "containerd answers on "+d.host, func() error {
+		if r := d.Ctr(tb, "version"); r.Code != 0 {
+			return errors.New(r.Stderr)
+		}
+		return nil
 	})
 }
 
-// Import gives the containerd of a host the images of an archive.
-func Import(tb testing.TB, l *labtest.Lab, host, archive string) {
+// Import gives containerd the images of an archive.
+func (d *Daemon) Import(tb testing.TB, archive string) {
 	tb.Helper()
-	l.Run(tb, host, "ctr", "--namespace", "k8s.io", "images", "import", archive)
+	d.Must(tb, "images", "import", archive)
 }

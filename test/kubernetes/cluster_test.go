@@ -32,7 +32,8 @@ type kubernetes struct {
 	files string // directory of their files, which all hosts see
 	api   string // URL
 	// by node
-	containerd, kubelet map[string]*labtest.Daemon
+	containerd map[string]*containerd.Daemon
+	kubelet    map[string]*labtest.Daemon
 }
 
 // up makes a lab with a control plane, and containerd on each member. There are
@@ -41,7 +42,7 @@ func up(t *testing.T, name string) *kubernetes {
 	t.Helper()
 	leaveNoCgroups(t, name)
 	l := labtest.Up(t, lab.Config{Name: name, Hosts: 2, Idle: true, AgentArgs: []string{"--cni-conf-dir", "/etc/cni/net.d", "--cni-network", "pods"}})
-	k := &kubernetes{Lab: l, bin: t.TempDir(), files: t.TempDir(), containerd: map[string]*labtest.Daemon{}, kubelet: map[string]*labtest.Daemon{}}
+	k := &kubernetes{Lab: l, bin: t.TempDir(), files: t.TempDir(), containerd: map[string]*containerd.Daemon{}, kubelet: map[string]*labtest.Daemon{}}
 	kube, err := filepath.Abs(os.Getenv(kubeEnv))
 	must(t, err)
 	for _, p := range programs {
@@ -52,8 +53,9 @@ func up(t *testing.T, name string) *kubernetes {
 	k.api = "https://" + control.Address + ":6443"
 	k.credentials(t)
 	k.controlPlane(t, control.Address)
-	for _, h := range l.Members() {
-		k.containerd[h] = containerd.Start(t, l, h)
+	versions := containerd.Versions(t) // each node has another
+	for i, h := range l.Members() {
+		k.containerd[h] = containerd.Start(t, l, h, versions[i%len(versions)])
 	}
 	return k
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/lab"
-	"github.com/ovlnet/ovl/test/containerd"
 )
 
 // TestDaemonSet makes a cluster as docs/guide/kubernetes.md does: deploy/kubernetes
@@ -24,7 +23,7 @@ func TestDaemonSet(t *testing.T) {
 		t.Fatalf("pack the image: %v: %s", err, out)
 	}
 	for _, h := range k.Members() {
-		containerd.Import(t, k.Lab, h, archive)
+		k.containerd[h].Import(t, archive)
 		k.node(t, h)
 	}
 	k.Run(t, lab.Control, "ovlctl", "network", "create", "pods", "--subnet", podRange, "--services")

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/lab/labtest"
-	"github.com/ovlnet/ovl/test/containerd"
 )
 
 // attachment is what ovl's agent knows of a pod.
@@ -65,7 +64,7 @@ func (k *kubernetes) testRestarts(t *testing.T) {
 	k.kubelet["h1"].Kill(t)
 	k.containerd["h1"].Kill(t)
 	k.containerd["h1"].Start(t)
-	containerd.Await(t, k.Lab, "h1") // nothing starts a kubelet again that does not find it
+	k.containerd["h1"].Await(t) // nothing starts a kubelet again that does not find it
 	k.kubelet["h1"].Start(t)
 	again := k.pod(t, "h1", "again").ready(t)
 	ping.NoneLost(t)
@@ -74,7 +73,7 @@ func (k *kubernetes) testRestarts(t *testing.T) {
 	// A sandbox that ends is made anew, and nothing remains of the old one.
 	old := k.attachments(t, "h2")["two"][0]
 	sandbox, _, _ := strings.Cut(old.ID, "-")
-	k.Run(t, "h2", "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", sandbox)
+	k.containerd["h2"].Must(t, "tasks", "kill", "--signal", "SIGKILL", sandbox)
 	labtest.Until(t, "the pod has a new sandbox", func() error {
 		if now := k.attachments(t, "h2")["two"]; len(now) != 1 || now[0].ID == old.ID {
 			return fmt.Errorf("attached: %v, was %v", now, old)

@@ -69,6 +69,13 @@ func podConfig(name string, more object) object {
 	return config
 }
 
+// nextAttempt makes config that of a pod's next sandbox, as the kubelet counts them.
+func nextAttempt(config object) {
+	metadata := maps.Clone(config["metadata"].(object))
+	metadata["attempt"] = 1
+	config["metadata"] = metadata
+}
+
 // pod starts a pod with a command.
 func (c cri) pod(t *testing.T, config object, command ...string) pod {
 	t.Helper()
@@ -81,9 +88,10 @@ func (c cri) pod(t *testing.T, config object, command ...string) pod {
 	}
 	c.call(t, "PodSandboxStatus", object{"pod_sandbox_id": p.id}, &status)
 	p.addr = status.Status.Network.IP
+	metadata := object{"name": "main", "attempt": config["metadata"].(object)["attempt"]}
 	var made struct{ ContainerID string }
 	c.call(t, "CreateContainer", object{"pod_sandbox_id": p.id, "sandbox_config": config, "config": object{
-		"metadata": object{"name": "main"}, "image": object{"image": containerd.Busybox}, "command": command, "log_path": "main.log",
+		"metadata": metadata, "image": object{"image": containerd.Busybox}, "command": command, "log_path": "main.log",
 	}}, &made)
 	p.container = made.ContainerID
 	c.call(t, "StartContainer", object{"container_id": p.container}, nil)
@@ -117,21 +125,44 @@ func (p pod) remove(t *testing.T) {
 	p.call(t, "RemovePodSandbox", object{"pod_sandbox_id": p.id}, nil)
 }
 
-// removeAll removes all pods, those too that never came to be: containerd keeps what it
-// could not clean up, such as without an agent, for the kubelet to remove.
-func (c cri) removeAll(t *testing.T) {
+// sandboxes returns the IDs of the pods of a name, of all of them if that is empty.
+func (c cri) sandboxes(t *testing.T, name string) (ids []string) {
 	t.Helper()
-	var all struct{ Items []struct{ ID string } }
+	var all struct {
+		Items []struct {
+			ID       string
+			Metadata struct{ Name string }
+		}
+	}
 	c.call(t, "ListPodSandbox", object{}, &all)
 	for _, i := range all.Items {
-		pod{cri: c, id: i.ID}.remove(t)
+		if name == "" || i.Metadata.Name == name {
+			ids = append(ids, i.ID)
+		}
+	}
+	return ids
+}
+
+// removeAll removes the pods of a name, those too that never came to be: containerd keeps
+// what it could not clean up, such as without an agent, for the kubelet to remove.
+func (c cri) removeAll(t *testing.T, name string) {
+	t.Helper()
+	for _, id := range c.sandboxes(t, name) {
+		pod{cri: c, id: id}.remove(t)
 	}
 }
 
 // TestContainerd: pods of two containerds, by the CRI as the kubelet speaks it.
 func TestContainerd(t *testing.T) {
-	daemons := map[string]*labtest.Daemon{}
-	l := up(t, func(l *labtest.Lab, host string) { daemons[host] = containerd.Start(t, l, host) })
+	for _, v := range containerd.Versions(t) {
+		t.Run(v.Name, func(t *testing.T) { testContainerd(t, v) })
+	}
+}
+
+func testContainerd(t *testing.T, v containerd.Version) {
+	t.Helper()
+	daemons := map[string]*containerd.Daemon{}
+	l := up(t, func(l *labtest.Lab, host string) { daemons[host] = containerd.Start(t, l, host, v) })
 	before := bareHosts(t, l)
 	one, two := cri{l, "h1"}, cri{l, "h2"}
 	names := func(c cri, more object) object {
@@ -185,6 +216,58 @@ func TestContainerd(t *testing.T) {
 		}
 		web.reaches(t, "db-shop")
 	})
+	t.Run("the node is as ready as the agent, where containerd asks", func(t *testing.T) {
+		labtest.Until(t, "the network is ready", func() error { return two.networkReady(t) })
+		if err := l.Kill(t.Context(), "h2", "agent"); err != nil {
+			t.Fatal(err)
+		}
+		err := two.networkReady(t)
+		if v.Status && (err == nil || !strings.Contains(err.Error(), "no ovl-agent answers")) {
+			t.Errorf("without an agent the network is not ready: %v", err)
+		}
+		if !v.Status && err != nil {
+			t.Errorf("containerd %s asks for the STATUS: %v", v.Name, err)
+		}
+		if err := l.Start(t.Context(), "h2", "agent"); err != nil {
+			t.Fatal(err)
+		}
+		labtest.Until(t, "the network is ready again", func() error { return two.networkReady(t) })
+	})
+	t.Run("the agent is killed while a pod comes, and while it goes", func(t *testing.T) {
+		config := podConfig("middle", nil)
+		two.interrupted(t, config)
+		if err := l.Start(t.Context(), "h2", "agent"); err != nil {
+			t.Fatal(err)
+		}
+		// The kubelet removes a sandbox that did not come to be, and makes another.
+		two.removeAll(t, "middle")
+		nextAttempt(config)
+		middle := two.pod(t, config, "sleep", "100000")
+		web.reaches(t, "middle-shop")
+		if err := l.Kill(t.Context(), "h2", "agent"); err != nil {
+			t.Fatal(err)
+		}
+		if r := two.try(t, "StopPodSandbox", object{"pod_sandbox_id": middle.id}); r.Code == 0 || !strings.Contains(r.Stderr, "agent") {
+			t.Errorf("a pod goes without an agent: %+v", r)
+		}
+		if err := l.Start(t.Context(), "h2", "agent"); err != nil {
+			t.Fatal(err)
+		}
+		middle.remove(t)
+	})
+	t.Run("a sandbox that has ended is made anew", func(t *testing.T) {
+		config := podConfig("again", nil)
+		old := two.pod(t, config, "sleep", "100000")
+		daemons["h2"].Must(t, "tasks", "kill", "--signal", "SIGKILL", old.id)
+		old.call(t, "StopPodSandbox", object{"pod_sandbox_id": old.id}, nil)
+		nextAttempt(config)
+		again := two.pod(t, config, "sleep", "100000")
+		old.call(t, "RemovePodSandbox", object{"pod_sandbox_id": old.id}, nil)
+		labtest.Until(t, "the name is the new one's", func() error {
+			return web.exec(t, "sh", "-c", "nslookup -type=a again-shop.blue.ovl.internal | grep "+again.addr.String())
+		})
+		again.remove(t)
+	})
 	t.Run("what cannot be is refused, and leaves nothing", func(t *testing.T) {
 		had := l.Dump(t, "h2")
 		l.Run(t, "h2", "sh", "-c", "sed s/blue/green/ /etc/cni/net.d/10-ovl.conflist >/etc/cni/net.d/05-green.conflist")
@@ -233,20 +316,22 @@ func TestContainerd(t *testing.T) {
 		}
 	})
 	t.Run("by ctr", func(t *testing.T) {
+		ctr := daemons["h1"]
 		// It names the namespace by a process of the container: /proc/PID/ns/net.
-		l.Run(t, "h1", "ctr", "--namespace", "k8s.io", "run", "--cni", "-d", "--cgroup", groupParent+"/plain", containerd.Busybox, "plain", "sleep", "100000")
-		out := l.Run(t, "h1", "ctr", "--namespace", "k8s.io", "task", "exec", "--exec-id", "x", "plain", "ping", "-c", "1", db.addr.String())
-		if !strings.Contains(out, " 0% packet loss") {
+		ctr.Must(t, "run", "--cni", "-d", "--cgroup", groupParent+"/plain", containerd.Busybox, "plain", "sleep", "100000")
+		if out := ctr.Must(t, "task", "exec", "--exec-id", "x", "plain", "ping", "-c", "1", db.addr.String()); !strings.Contains(out, " 0% packet loss") {
 			t.Error(out)
 		}
-		l.Run(t, "h1", "ctr", "--namespace", "k8s.io", "task", "kill", "-s", "KILL", "plain")
+		ctr.Must(t, "task", "kill", "-s", "KILL", "plain")
 		labtest.Until(t, "it is removed", func() error {
-			_, err := l.Exec(t.Context(), "h1", "ctr", "--namespace", "k8s.io", "task", "delete", "plain")
-			return err
+			if r := ctr.Ctr(t, "task", "delete", "plain"); r.Code != 0 {
+				return errors.New(r.Stderr)
+			}
+			return nil
 		})
-		l.Run(t, "h1", "ctr", "--namespace", "k8s.io", "container", "delete", "plain")
+		ctr.Must(t, "container", "delete", "plain")
 	})
-	one.removeAll(t)
-	two.removeAll(t)
+	one.removeAll(t, "")
+	two.removeAll(t, "")
 	before.again(t, l)
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -36,6 +38,7 @@ type agent struct {
 	ovlv1.AttachmentServiceClient
 	ovlv1.AgentServiceClient
 	socket string
+	shut   *atomic.Pointer[net.OpError] // why the last try to reach it failed
 }
 
 // ask calls do with the agent, within the time that a command may take.
@@ -43,12 +46,29 @@ func (p plugin) ask(r *request, do func(context.Context, agent) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.patience)
 	defer cancel()
 	socket := cmp.Or(r.Socket, p.getenv("OVL_SOCKET"), defaultSocket)
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	var shut atomic.Pointer[net.OpError]
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		refused, _ := errors.AsType[*net.OpError](err)
+		shut.Store(refused)
+		return conn, err
+	}
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial))
 	if err != nil {
 		return invalid("socket: %q: %v", socket, err)
 	}
-	err = do(ctx, agent{ovlv1.NewAttachmentServiceClient(conn), ovlv1.NewAgentServiceClient(conn), socket})
+	err = do(ctx, agent{ovlv1.NewAttachmentServiceClient(conn), ovlv1.NewAgentServiceClient(conn), socket, &shut})
 	return errors.Join(err, conn.Close())
+}
+
+// silence says that no agent answers, and why: what the library says of a socket that
+// nobody listens at is wrapped three times.
+func (a agent) silence(err error) string {
+	why := status.Convert(err).Message()
+	if refused := a.shut.Load(); refused != nil {
+		why = refused.Err.Error()
+	}
+	return "no ovl-agent answers at " + a.socket + ": " + why
 }
 
 // translate returns the agent's refusal as an error of the specification.
@@ -58,6 +78,9 @@ func (a agent) translate(err error) error {
 	case codes.AlreadyExists:
 		return types.NewError(errTaken, s.Message(), "")
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted, codes.Canceled:
+		if a.shut.Load() != nil {
+			return types.NewError(types.ErrTryAgainLater, a.silence(err), "see `ovlctl agent status` on the host")
+		}
 		return types.NewError(types.ErrTryAgainLater, s.Message(), "the agent is asked at "+a.socket+": see `ovlctl agent status` on the host")
 	case codes.InvalidArgument, codes.NotFound:
 		return types.NewError(types.ErrInvalidNetworkConfig, s.Message(), "")

@@ -95,23 +95,38 @@ type request struct {
 	cni  cniArgs
 }
 
-// parse returns what the runtime gave, read but not judged: a container must go
-// away even if its configuration has become invalid since. Errors are of the
+// parse returns what the runtime gave, read but not judged. Errors are of the
 // specification's codes.
 func parse(args *skel.CmdArgs) (*request, error) {
 	r := &request{args: args}
 	// PluginConf has the list of valid attachments too; the outer field wins,
 	// so that null and absent stay apart.
 	if err := json.Unmarshal(args.StdinData, &r.conf); err != nil {
-		return nil, types.NewError(types.ErrDecodingFailure, "read the network configuration: "+err.Error(), "")
+		return r, types.NewError(types.ErrDecodingFailure, "read the network configuration: "+err.Error(), "")
 	}
+	return r, r.settle()
+}
+
+// parseLax does so and passes over fields of the wrong kind, after which the decoder goes
+// on. It is for a container that goes: runtimes give the configuration of the moment,
+// which may have become invalid since the container came.
+func parseLax(args *skel.CmdArgs) (*request, error) {
+	r, err := parse(args)
+	if err != nil && json.Valid(args.StdinData) {
+		err = r.settle()
+	}
+	return r, err
+}
+
+// settle says which network and which socket are meant.
+func (r *request) settle() error {
 	if strings.ContainsFunc(r.Socket, unicode.IsControl) {
-		return nil, invalid("socket: %q: want a path", r.Socket)
+		return invalid("socket: %q: want a path", r.Socket)
 	}
 	if r.Network == "" {
 		r.Network = r.Name
 	}
-	return r, nil
+	return nil
 }
 
 // parseWhole returns what the runtime gave, held to what an attachment needs.

@@ -12,7 +12,7 @@ import (
 // del detaches a container. What is not there is done, and neither its
 // namespace nor a valid network need exist any more.
 func (p plugin) del(args *skel.CmdArgs) error {
-	r, err := parse(args)
+	r, err := parseLax(args)
 	if err != nil {
 		return err
 	}

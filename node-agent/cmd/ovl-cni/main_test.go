@@ -203,7 +203,7 @@ func TestDel(t *testing.T) {
 	f.call("ADD", "web", "eth0").must(t, &res)
 	c := f.call("DEL", "web", "eth0")
 	c.netns = "" // its namespace is gone
-	c.conf = `{"cniVersion":"1.0.0","name":"Renamed_Since","type":"ovl","ipam":{"type":"host-local"}}`
+	c.conf = `{"cniVersion":"1.0.0","name":"Renamed_Since","type":"ovl","network":["blue"],"mtu":"1400","ipam":{"type":"host-local"}}`
 	c.must(t, nil)
 	if len(f.atts) != 0 {
 		t.Errorf("still attached: %v", f.atts)

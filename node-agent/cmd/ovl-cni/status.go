@@ -6,7 +6,6 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
-	"google.golang.org/grpc/status"
 
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
@@ -21,7 +20,7 @@ func (p plugin) status(args *skel.CmdArgs) error {
 	return p.ask(r, func(ctx context.Context, a agent) error {
 		s, err := a.GetStatus(ctx, &ovlv1.GetAgentStatusRequest{})
 		if err != nil {
-			return unavailable("no ovl-agent answers at %s: %s", a.socket, status.Convert(err).Message())
+			return unavailable("%s", a.silence(err))
 		}
 		switch {
 		case s.GetPasses() == 0:
