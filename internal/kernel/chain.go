@@ -87,11 +87,7 @@ func (f *firewall) applyChain(ctx context.Context, verb dataplane.Verb, r datapl
 		}
 		return err
 	}
-	err := f.restore(ctx, r.Family, r.FirewallOf, chainLines(r)...)
-	if err == nil {
-		f.learn(r.ChainKey, r.Rules)
-	}
-	return err
+	return f.writeChains(ctx, r)
 }
 
 // chainLines are what makes a chain, or empties it if it is there, and fills it.
@@ -109,30 +105,18 @@ func chainLines(r dataplane.Chain) []string {
 func (l *Linux) WriteChains(ctx context.Context, ops []dataplane.Op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var first dataplane.Chain
-	var lines []string
-	for i, op := range ops {
+	var rows []dataplane.Chain
+	for _, op := range ops {
 		r, ok := op.Row.(dataplane.Chain)
-		if i == 0 {
-			first = r
-		}
-		if !ok || op.Verb == dataplane.Delete || r.Family != first.Family || r.FirewallOf != first.FirewallOf {
+		if !ok || op.Verb == dataplane.Delete || len(rows) > 0 && (r.Family != rows[0].Family || r.FirewallOf != rows[0].FirewallOf) {
 			return refusal("chains can be written together only to one table")
 		}
 		if err := checkChain(r.Name); err != nil {
 			return err
 		}
-		lines = append(lines, chainLines(r)...)
+		rows = append(rows, r)
 	}
-	if err := l.firewall.restore(ctx, first.Family, first.FirewallOf, lines...); err != nil {
-		return err
-	}
-	for _, op := range ops {
-		if r, ok := op.Row.(dataplane.Chain); ok {
-			l.firewall.learn(r.ChainKey, r.Rules)
-		}
-	}
-	return nil
+	return l.firewall.writeChains(ctx, rows...)
 }
 
 // checkChain refuses what is no name of a chain of ours. The kernel's limit is

@@ -28,6 +28,8 @@ type firewall struct {
 	generation  func() uint32
 	generations generations
 	published   map[dataplane.Family]*published // as last read or written
+	nft         *nft
+	direct      map[dataplane.Family]*direct
 }
 
 // tools are the programs of one family.
@@ -51,6 +53,7 @@ func findFirewall() (*firewall, error) {
 	f := &firewall{
 		tools:     map[dataplane.Family]tools{},
 		published: map[dataplane.Family]*published{dataplane.IPv4: newPublished(), dataplane.IPv6: newPublished()},
+		direct:    map[dataplane.Family]*direct{dataplane.IPv4: {}, dataplane.IPv6: {}},
 	}
 	suffix := ""
 	if legacyInUse() {

@@ -74,7 +74,7 @@ func New(cfg Config) (*Linux, error) {
 		c.close()
 		return nil, err
 	}
-	fw.generation = n.generation
+	fw.nft, fw.generation = n, n.generation
 	l := &Linux{log: cfg.Log, firewall: fw, nft: n, host: &space{ns: dataplane.Host, conn: c, file: f, sysctls: cmp.Or(cfg.Sysctls, defaultSysctls), index: map[string]int32{}}}
 	for _, in := range nftTables {
 		if err := n.able(in); err != nil {
