@@ -17,7 +17,7 @@ type Credential struct {
 
 type held struct {
 	pair    Pair
-	also    []Pair // of the other CAs, for clients that ask for them
+	also    map[Print]Pair // by the other CAs, for clients that ask for them
 	roots   []*x509.Certificate
 	changed chan struct{} // closed when something else is held
 }
@@ -33,8 +33,11 @@ func NewCredential(p Pair, roots []*x509.Certificate, now func() time.Time) *Cre
 // first issues. A server shows one of also to a client that asks for its issuer:
 // see [ServerName].
 func (c *Credential) Replace(p Pair, roots []*x509.Certificate, also ...Pair) {
-	old := c.held.Swap(&held{pair: p, also: also, roots: roots, changed: make(chan struct{})})
-	if old != nil {
+	next := &held{pair: p, also: map[Print]Pair{}, roots: roots, changed: make(chan struct{})}
+	for _, other := range also { // whose they are is found here, and not at each handshake
+		next.also[IssuerOf(other.Chain, roots)] = other
+	}
+	if old := c.held.Swap(next); old != nil {
 		close(old.changed)
 	}
 }
@@ -109,12 +112,8 @@ func (c *Credential) server(demand func(*tls.Config)) *tls.Config {
 
 // pairFor returns the pair for a client that asks for that server.
 func (h *held) pairFor(name string) Pair {
-	ca, ok := wished(name)
-	if !ok {
-		return h.pair
-	}
-	for _, p := range h.also {
-		if IssuerOf(p.Chain, h.roots) == ca {
+	if ca, ok := wished(name); ok {
+		if p, ok := h.also[ca]; ok {
 			return p
 		}
 	}
