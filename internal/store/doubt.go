@@ -20,8 +20,13 @@ func (m *Mirror) Doubts(ctx context.Context, records []Record) (map[string]error
 	if m.court.roots == nil {
 		return nil, nil
 	}
-	records = slices.DeleteFunc(slices.Clone(records), func(r Record) bool { return Claimant(r) == "" })
-	doubts, late := m.doubts(records)
+	claims := make([]claim, 0, len(records))
+	for _, r := range records {
+		if id := Claimant(r); id != "" {
+			claims = append(claims, claim{r, id})
+		}
+	}
+	doubts, late := m.doubts(claims)
 	if !late {
 		return doubts, nil
 	}
@@ -29,8 +34,14 @@ func (m *Mirror) Doubts(ctx context.Context, records []Record) (map[string]error
 	if err := m.refresh(ctx, CertificatesPrefix); err != nil {
 		return nil, fmt.Errorf("read who the members are: %w", err)
 	}
-	doubts, _ = m.doubts(records)
+	doubts, _ = m.doubts(claims)
 	return doubts, nil
+}
+
+// claim is a record of the signed kinds, and the host of which it says that it is.
+type claim struct {
+	Record
+	host cluster.HostID
 }
 
 // Claimant returns the host of which a record of the signed kinds says that it is;
@@ -56,30 +67,29 @@ func Claimant(r Record) cluster.HostID {
 
 // doubts judges by the certificates that are known; late is whether the store has
 // newer ones, for all that is known here.
-func (m *Mirror) doubts(records []Record) (doubts map[string]error, late bool) {
-	signers := make([][]*signer, len(records)) // each will do
+func (m *Mirror) doubts(claims []claim) (doubts map[string]error, late bool) {
+	signers := make([][]*signer, len(claims)) // each will do
 	doubts = map[string]error{}
 	m.mu.Lock()
 	m.court.look()
 	known := m.subs[CertificatesPrefix]
-	for i, r := range records {
-		if f := m.heldLocked(r.Key); f != nil && sameRecord(f.Record, r) && m.court.stands(f) {
+	for i, r := range claims {
+		if f := m.heldLocked(r.Key); f != nil && sameRecord(f.Record, r.Record) && m.court.stands(f) {
 			continue // as nearly all of those that the mirror follows
 		}
-		id := Claimant(r)
-		s, err := m.court.signer(id)
+		s, err := m.court.signer(r.host)
 		if err != nil {
 			doubts[r.Key] = err
 			continue
 		}
 		signers[i] = append(signers[i], s)
-		if last := m.court.last(id, r); last != nil {
+		if last := m.court.last(r.host, r.Record); last != nil {
 			signers[i] = append(signers[i], last)
 		}
 	}
 	revision, listed := known.revision, known.listed
 	m.mu.Unlock()
-	for i, r := range records {
+	for i, r := range claims {
 		for _, s := range signers[i] {
 			err := m.witness.Check(s.public, s.key, r.place(), r.Value)
 			if err == nil {
