@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -144,27 +143,14 @@ func (l *ledger) strike(key string) {
 
 // writer returns the host that a record is of, as only that host may have written it.
 func writer(key string, value []byte) cluster.HostID {
-	switch {
-	case strings.HasPrefix(key, store.SubnetsPrefix("")):
-		if l, err := store.DecodeLease(store.Record{Key: key, Value: value}); err == nil {
-			return l.Host
-		}
-	case strings.HasPrefix(key, store.EndpointsPrefix("")):
-		if _, id, _, err := store.ParseEndpointKey(key); err == nil {
-			return id
-		}
-	case strings.HasPrefix(key, store.HostsPrefix):
-		if id, err := store.ParseHostKey(key); err == nil {
-			return id
-		}
-	case strings.HasPrefix(key, store.SessionsPrefix):
-		if id, err := store.ParseSessionKey(key); err == nil {
-			return id
-		}
-	case strings.HasPrefix(key, store.ClonesPrefix):
-		if id, _, err := store.ParseCloneKey(key); err == nil {
-			return id
-		}
+	if id := store.Claimant(store.Record{Key: key, Value: value}); id != "" {
+		return id
+	}
+	if id, err := store.ParseSessionKey(key); err == nil {
+		return id
+	}
+	if id, _, err := store.ParseCloneKey(key); err == nil {
+		return id
 	}
 	return ""
 }

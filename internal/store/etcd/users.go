@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ovlnet/ovl/internal/cluster"
+	"github.com/ovlnet/ovl/internal/identity"
 	"github.com/ovlnet/ovl/internal/store"
 )
 
@@ -26,14 +27,15 @@ const (
 	hostsRole = "ovl-hosts"
 	// rootRole is etcd's own: it may do everything.
 	rootRole = "root"
-	// hostUser begins the names of hosts' users: identity's common name of a host.
-	hostUser = "host-"
 
 	toRead  = clientv3.PermissionType(clientv3.PermRead)
 	toWrite = clientv3.PermissionType(clientv3.PermReadWrite)
 )
 
-func userOf(id cluster.HostID) string { return hostUser + string(id) }
+// userOf is the name under which etcd knows a host.
+func userOf(id cluster.HostID) string {
+	return identity.Who{Role: identity.Host, Name: string(id)}.CommonName()
+}
 
 // Asks reports whether etcd asks who reads and writes (etcdctl auth enable).
 func (u Users) Asks(ctx context.Context) (bool, error) {
@@ -180,7 +182,7 @@ func (u Users) Hosts(ctx context.Context) ([]cluster.HostID, error) {
 	}
 	var all []cluster.HostID
 	for _, name := range resp.Users {
-		rest, ok := strings.CutPrefix(name, hostUser)
+		rest, ok := strings.CutPrefix(name, userOf(""))
 		if id, err := cluster.ParseHostID(rest); ok && err == nil {
 			all = append(all, id)
 		}
