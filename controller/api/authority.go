@@ -175,7 +175,7 @@ func (s *joins) Confirm(ctx context.Context, req *ovlv1.ConfirmRequest) (*ovlv1.
 	}
 	issuer := identity.IssuerOf(gate.Shown(ctx), s.identity.Keys.Roots())
 	return retry(ctx, doing, func() (*ovlv1.ConfirmResponse, error) {
-		r, ok, err := store.Get(ctx, s.kv, roll.MemberKey(who))
+		r, ok, err := s.get(ctx, roll.MemberKey(who))
 		if err != nil || !ok {
 			return &ovlv1.ConfirmResponse{}, err // of those who are no members nobody waits for
 		}
@@ -205,7 +205,7 @@ func (s *joins) WhoAmI(ctx context.Context, _ *ovlv1.WhoAmIRequest) (*ovlv1.Call
 	if p, ok := peer.FromContext(ctx); ok {
 		m.From = p.Addr.String()
 	}
-	r, ok, err := store.Get(ctx, s.kv, roll.MemberKey(who))
+	r, ok, err := s.get(ctx, roll.MemberKey(who))
 	if err != nil {
 		return nil, failed(ctx, "who am I", err)
 	}

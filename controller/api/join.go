@@ -172,12 +172,10 @@ func (s *joins) enter(ctx context.Context, a applicant) (identity.Who, error) {
 // token returns the applicant's token, if it serves him. That it is spent is for
 // the caller to see.
 func (s *joins) token(ctx context.Context, a applicant, cas identity.Authorities) (roll.Token, error) {
-	key := roll.TokenKey(a.token)
-	page, err := s.fetch(ctx, key)
+	r, ok, err := s.get(ctx, roll.TokenKey(a.token))
 	if err != nil {
 		return roll.Token{}, err
 	}
-	r, ok := roll.Exact(page, key)
 	token, err := roll.DecodeToken(r)
 	switch now := s.identity.Now(); {
 	case !ok || err != nil || !identity.Matches(token.Hash, a.secret):
@@ -270,11 +268,10 @@ func nameOf(p store.Page, key string, id cluster.HostID) (rev int64, mine bool, 
 // with that key.
 func (s *joins) publish(ctx context.Context, doing string, id cluster.HostID, who identity.Who, c *x509.Certificate) error {
 	key := roll.MemberKey(who)
-	page, err := s.fetch(ctx, key)
+	r, ok, err := s.get(ctx, key)
 	if err != nil {
 		return err
 	}
-	r, ok := roll.Exact(page, key)
 	if m, err := roll.DecodeMember(r); !ok || err != nil || m.Key != identity.PrintOf(c) {
 		return status.Errorf(codes.Unauthenticated, "%s: %s was removed meanwhile: to join again it needs a token", doing, who)
 	}

@@ -84,28 +84,20 @@ func (s *members) RemoveMember(ctx context.Context, req *ovlv1.RemoveMemberReque
 // joinedAs returns the host that joined under a name; an ID that nobody has as
 // name stands for itself, and so does a name that nobody has.
 func (s *Server) joinedAs(ctx context.Context, name string) (cluster.HostID, error) {
-	key := roll.NameKey(name)
-	page, err := s.fetch(ctx, key)
-	if err != nil {
-		return "", err
+	r, ok, err := s.get(ctx, roll.NameKey(name))
+	if err != nil || !ok {
+		return cluster.HostID(name), err
 	}
-	if r, ok := roll.Exact(page, key); ok {
-		return roll.DecodeName(r)
-	}
-	return cluster.HostID(name), nil
+	return roll.DecodeName(r)
 }
 
 // expel ends a membership, and with it the member's certificates; found is
 // whether there was one.
 func (s *Server) expel(ctx context.Context, who identity.Who) (found bool, err error) {
 	key := roll.MemberKey(who)
-	page, err := s.fetch(ctx, key)
-	if err != nil {
+	r, ok, err := s.get(ctx, key)
+	if err != nil || !ok {
 		return false, err
-	}
-	r, ok := roll.Exact(page, key)
-	if !ok {
-		return false, nil
 	}
 	writes := []store.Write{store.Delete(key)}
 	if id, ok := who.HostID(); ok {

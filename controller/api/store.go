@@ -58,6 +58,13 @@ func (s *Server) fetch(ctx context.Context, prefixes ...string) (store.Page, err
 	return s.kv.Range(ctx, prefixes...)
 }
 
+// get returns the record of exactly that key; ok is false if there is none.
+func (s *Server) get(ctx context.Context, key string) (r store.Record, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return store.Get(ctx, s.kv, key)
+}
+
 func (s *Server) commit(ctx context.Context, conds []store.Cond, writes []store.Write) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

@@ -140,11 +140,10 @@ func (s *tokens) RevokeToken(ctx context.Context, req *ovlv1.RevokeTokenRequest)
 	doing += " " + req.GetId()
 	return retry(ctx, doing, func() (*ovlv1.RevokeTokenResponse, error) {
 		key := roll.TokenKey(req.GetId())
-		page, err := s.fetch(ctx, key)
+		r, ok, err := s.get(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		r, ok := roll.Exact(page, key)
 		if !ok {
 			return nil, status.Errorf(codes.NotFound, "%s: there is none: ovlctl token ls shows those there are", doing)
 		}

@@ -253,13 +253,9 @@ func decode(r store.Record, v any) error {
 // Authorities returns which CAs the cluster trusts, and the revision that says
 // so; 0: nothing does yet.
 func Authorities(ctx context.Context, kv store.KV) (identity.Authorities, int64, error) {
-	page, err := kv.Range(ctx, CAKey)
-	if err != nil {
+	r, ok, err := store.Get(ctx, kv, CAKey)
+	if err != nil || !ok {
 		return identity.Authorities{}, 0, err
-	}
-	r, ok := Exact(page, CAKey)
-	if !ok {
-		return identity.Authorities{}, 0, nil
 	}
 	a, err := identity.ParseAuthorities(r.Value)
 	if err != nil {
