@@ -54,18 +54,13 @@ func (c *client) listen(ctx context.Context, method string, req, reply any, conn
 // watched returns the settings of a client of the controller, with why the other end
 // was not taken for one kept: gRPC only quotes it.
 func (c *client) watched(own *identity.Credential) *tls.Config {
-	settings := own.Client()
-	verify := settings.VerifyConnection
-	settings.VerifyConnection = func(s tls.ConnectionState) error {
-		err := verify(s)
+	return own.ClientNoting(func(err error) {
 		if err != nil {
 			c.mu.Lock()
 			c.lastErr = err
 			c.mu.Unlock()
 		}
-		return err
-	}
-	return settings
+	})
 }
 
 func (c *client) close() { _ = c.conn.Close() }

@@ -75,6 +75,19 @@ func (c *Credential) Client() *tls.Config {
 	}
 }
 
+// ClientNoting is [Credential.Client]; each other end that answers is noted, with why
+// it is not taken, if it is not: who dials hears that in the words of a library only.
+func (c *Credential) ClientNoting(note func(refused error)) *tls.Config {
+	settings := c.Client()
+	verify := settings.VerifyConnection
+	settings.VerifyConnection = func(s tls.ConnectionState) error {
+		err := verify(s)
+		note(err)
+		return err
+	}
+	return settings
+}
+
 // Asking returns the settings of a server that asks each client for its
 // certificate and judges it later, with [Credential.Verify]: so that it can say
 // in words what is wrong.

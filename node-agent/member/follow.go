@@ -75,16 +75,11 @@ func (m *Member) tell() {
 // Client returns the settings of a client of the cluster's etcd. That somebody else
 // answers there, with another CA, is noted for [Member.Problems] and Renew.
 func (m *Member) Client() *tls.Config {
-	settings := m.Credential.Client()
-	verify := settings.VerifyConnection
-	settings.VerifyConnection = func(s tls.ConnectionState) error {
-		err := verify(s)
-		if m.stranger.Swap(identity.FaultOf(err) == identity.WrongCA) != m.stranger.Load() {
+	return m.Credential.ClientNoting(func(refused error) {
+		if m.stranger.Swap(identity.FaultOf(refused) == identity.WrongCA) != m.stranger.Load() {
 			m.tell()
 		}
-		return err
-	}
-	return settings
+	})
 }
 
 // Rekeyed tells whenever this host has another key than before, which a join brings

@@ -3,7 +3,6 @@ package member
 import (
 	"context"
 	"crypto"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -157,15 +156,11 @@ func (m *Member) renewAt(ctx context.Context, controller string) error {
 func (m *Member) call(ctx context.Context, doing, controller string, do func(ovlv1.JoinServiceClient) error) error {
 	doing += " at " + controller
 	var refused atomic.Pointer[error]
-	settings := m.Credential.Client()
-	verify := settings.VerifyConnection
-	settings.VerifyConnection = func(s tls.ConnectionState) error {
-		err := verify(s)
+	settings := m.Credential.ClientNoting(func(err error) {
 		if err != nil {
 			refused.Store(&err)
 		}
-		return err
-	}
+	})
 	conn, err := dial(controller, settings, identity.PrintOf(m.Credential.Roots()[0]))
 	if err != nil {
 		return err
