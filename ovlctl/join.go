@@ -23,11 +23,7 @@ func (c *client) join(ctx context.Context, t identity.Token, before crypto.Signe
 	}
 	req := &ovlv1.JoinRequest{TokenId: t.ID, Secret: t.Secret, Request: request}
 	if before != nil {
-		_, next, err := identity.CheckRequest(request)
-		if err != nil {
-			return identity.Pair{}, nil, err
-		}
-		if req.Handover, err = identity.NewHandover(before, next); err != nil {
+		if req.Handover, err = identity.NewHandover(before, request); err != nil {
 			return identity.Pair{}, nil, err
 		}
 	}
@@ -35,10 +31,9 @@ func (c *client) join(ctx context.Context, t identity.Token, before crypto.Signe
 	if err != nil {
 		return identity.Pair{}, nil, c.explain("log in", err)
 	}
-	chain, err := identity.ParseChain(m.GetChain())
+	pair, roots, err := identity.Accept(m.GetChain(), m.GetRoots(), key)
 	if err != nil {
 		return identity.Pair{}, nil, fmt.Errorf("log in: %w", err)
 	}
-	roots, err := identity.ParseChain(m.GetRoots())
-	return identity.Pair{Chain: chain, Key: key}, roots, err
+	return pair, roots, nil
 }

@@ -125,16 +125,5 @@ func (c *client) renewed(ctx context.Context, old identity.Pair) (p identity.Pai
 	if err != nil {
 		return p, nil, errors.New(status.Convert(err).Message())
 	}
-	chain, err := identity.ParseChain(m.GetChain())
-	if err != nil {
-		return p, nil, err
-	}
-	if p, err = identity.NewPair(chain, old.Key); err != nil {
-		return p, nil, err
-	}
-	if roots, err = identity.ParseChain(m.GetRoots()); err != nil {
-		return p, nil, err
-	}
-	_, err = identity.Verify(chain, roots, p.Leaf().NotAfter)
-	return p, roots, err
+	return identity.Accept(m.GetChain(), m.GetRoots(), old.Key)
 }

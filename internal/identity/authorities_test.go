@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"crypto"
 	"crypto/x509"
 	"testing"
 	"time"
@@ -82,11 +83,8 @@ func TestWishedCA(t *testing.T) {
 // The key of before vouches for the next one, and for no other.
 func TestHandover(t *testing.T) {
 	p := issue(t, authority(t), host(), now, time.Hour)
-	word, err := identity.NewHandover(p.Key, identity.Print{1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if old, err := identity.CheckHandover(word, identity.Print{1}); err != nil || old != identity.PrintOf(p.Leaf()) {
+	word, next := handover(t, p.Key)
+	if old, err := identity.CheckHandover(word, next); err != nil || old != identity.PrintOf(p.Leaf()) {
 		t.Errorf("%v, %v", old, err)
 	}
 	if _, err := identity.CheckHandover(word, identity.Print{2}); err == nil {
@@ -96,7 +94,60 @@ func TestHandover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := identity.CheckHandover(request, identity.Print{1}); err == nil {
+	if _, err := identity.CheckHandover(request, next); err == nil {
 		t.Error("a request for a certificate is taken for a word")
+	}
+	if _, err := identity.NewHandover(p.Key, word[1:]); err == nil {
+		t.Error("a word for nobody's key")
+	}
+}
+
+// handover returns the word of a key for a new one, and that one's print.
+func handover(t testing.TB, old crypto.Signer) (word []byte, next identity.Print) {
+	t.Helper()
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := identity.NewRequest(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if word, err = identity.NewHandover(old, request); err != nil {
+		t.Fatal(err)
+	}
+	_, next, err = identity.CheckRequest(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return word, next
+}
+
+// What an issuer answers is taken if it hangs together: the certificate is of the key,
+// of whom is to be trusted, and for the role; the clock here may be wrong.
+func TestAccept(t *testing.T) {
+	own, other := authority(t), authority(t)
+	p := issue(t, own, host(), now.Add(24*time.Hour), time.Hour)
+	chain, roots := identity.DER(p.Chain), identity.DER(own.Roots())
+	for _, c := range []struct {
+		name         string
+		chain, roots [][]byte
+		key          crypto.Signer
+		want         []identity.Role
+		says         string // "" = taken
+	}{
+		{"any role", chain, roots, p.Key, nil, ""},
+		{"its role", chain, roots, p.Key, []identity.Role{identity.Host}, ""},
+		{"another role", chain, roots, p.Key, []identity.Role{identity.Admin}, "of another role"},
+		{"another key", chain, roots, issue(t, own, host(), now, time.Hour).Key, nil, "do not belong together"},
+		{"another CA", chain, identity.DER(other.Roots()), p.Key, nil, "of another cluster's CA"},
+		{"nothing", nil, roots, p.Key, nil, "0 of them"},
+		{"nobody to trust", chain, nil, p.Key, nil, "0 of them"},
+	} {
+		got, trusted, err := identity.Accept(c.chain, c.roots, c.key, c.want...)
+		check(t, c.name, err, c.says)
+		if err == nil && (!got.Leaf().Equal(p.Leaf()) || !trusted[0].Equal(own.Roots()[0])) {
+			t.Errorf("%s: %v, %v", c.name, got.Leaf().Subject, trusted[0].Subject)
+		}
 	}
 }

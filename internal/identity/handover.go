@@ -11,10 +11,14 @@ import (
 // handoverKind says what the name in a request is: that of the next key.
 const handoverKind = "ovl: this key is followed by"
 
-// NewHandover returns the word of a key that another one follows it: a request
-// (PKCS #10) signed by the old key, which names the next. Whoever hears it can do
-// nothing with it but help the next key.
-func NewHandover(old crypto.Signer, next Print) ([]byte, error) {
+// NewHandover returns the word of a key that another one follows it, which is that of
+// the request: a request (PKCS #10) too, signed by the old key, which names the next.
+// Whoever hears it can do nothing with it but help the next key.
+func NewHandover(old crypto.Signer, request []byte) ([]byte, error) {
+	_, next, err := CheckRequest(request)
+	if err != nil {
+		return nil, err
+	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject: pkix.Name{Organization: []string{handoverKind}, CommonName: next.String()},
 	}, old)

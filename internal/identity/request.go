@@ -17,6 +17,29 @@ func NewRequest(key crypto.Signer) ([]byte, error) {
 	return der, nil
 }
 
+// Accept returns what an issuer answered to a request of that key, in DER: the
+// certificate with the chain above it, and whom to trust. They hang together, and the
+// holder has one of the wanted roles (none: any); whether that holds now is not asked,
+// since the clock here may be wrong.
+func Accept(chain, roots [][]byte, key crypto.Signer, want ...Role) (Pair, []*x509.Certificate, error) {
+	trusted, err := ParseChain(roots)
+	if err != nil {
+		return Pair{}, nil, err
+	}
+	certs, err := ParseChain(chain)
+	if err != nil {
+		return Pair{}, nil, err
+	}
+	p, err := NewPair(certs, key)
+	if err != nil {
+		return Pair{}, nil, err
+	}
+	if _, err := Verify(certs, trusted, p.Leaf().NotAfter, want...); err != nil {
+		return Pair{}, nil, err
+	}
+	return p, trusted, nil
+}
+
 // CheckRequest returns the key in a request, once its signature has proved that
 // who sent it has the key. Everything else in the request is ignored.
 func CheckRequest(der []byte) (crypto.PublicKey, Print, error) {

@@ -116,11 +116,7 @@ func (c Config) ask(ctx context.Context, key crypto.Signer, old *Member, where *
 	}
 	req := &ovlv1.JoinRequest{TokenId: c.Token.ID, Secret: c.Token.Secret, Request: request, HostId: string(c.Host), Name: c.Name}
 	if old != nil {
-		_, next, err := identity.CheckRequest(request)
-		if err != nil {
-			return p, nil, err
-		}
-		if req.Handover, err = identity.NewHandover(old.Credential.Pair().Key, next); err != nil {
+		if req.Handover, err = identity.NewHandover(old.Credential.Pair().Key, request); err != nil {
 			return p, nil, err
 		}
 		req.Cluster = old.Cluster.ID
@@ -134,7 +130,7 @@ func (c Config) ask(ctx context.Context, key crypto.Signer, old *Member, where *
 	if err != nil {
 		return p, nil, fmt.Errorf("join %s: %s", c.Controller, status.Convert(err).Message())
 	}
-	p, roots, err := accept(m, key)
+	p, roots, err := identity.Accept(m.GetChain(), m.GetRoots(), key, identity.Host)
 	if err == nil {
 		where.ID = m.GetCluster()
 		where.Etcd, err = endpoints(m.GetEtcdEndpoints(), c.Controller)

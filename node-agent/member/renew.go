@@ -2,7 +2,6 @@ package member
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -130,7 +129,7 @@ func (m *Member) renewAt(ctx context.Context, controller string) error {
 	if err != nil {
 		return err
 	}
-	p, roots, err := accept(answer, key)
+	p, roots, err := identity.Accept(answer.GetChain(), answer.GetRoots(), key, identity.Host)
 	if err == nil {
 		err = m.own(p)
 	}
@@ -174,22 +173,4 @@ func (m *Member) call(ctx context.Context, doing, controller string, do func(ovl
 		return said(doing, err)
 	}
 	return ctx.Err()
-}
-
-// accept checks what a controller answered: it hangs together, and is for that key.
-func accept(m *ovlv1.Membership, key crypto.Signer) (identity.Pair, []*x509.Certificate, error) {
-	roots, err := identity.ParseChain(m.GetRoots())
-	if err != nil {
-		return identity.Pair{}, nil, err
-	}
-	chain, err := identity.ParseChain(m.GetChain())
-	if err != nil {
-		return identity.Pair{}, nil, err
-	}
-	p, err := identity.NewPair(chain, key)
-	if err != nil {
-		return identity.Pair{}, nil, err
-	}
-	_, err = identity.Verify(chain, roots, p.Leaf().NotAfter, identity.Host)
-	return p, roots, err
 }
