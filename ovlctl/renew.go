@@ -107,11 +107,7 @@ func (o *options) confirmTrust(ctx context.Context, address string, c *identity.
 		return err
 	}
 	defer cl.close()
-	req := &ovlv1.ConfirmRequest{}
-	for _, p := range identity.Prints(c.Roots()) {
-		req.Trusts = append(req.Trusts, p.String())
-	}
-	_, err = cl.joins().Confirm(ctx, req)
+	_, err = cl.joins().Confirm(ctx, &ovlv1.ConfirmRequest{Trusts: identity.FormatPrints(identity.Prints(c.Roots()))})
 	return err
 }
 

@@ -152,22 +152,15 @@ func stateOf(p identity.Phase, i int) string {
 	return "previous"
 }
 
-// maxTrusts bounds the CAs that a caller says it trusts.
-const maxTrusts = 8
-
 // Confirm implements JoinService.
 func (s *joins) Confirm(ctx context.Context, req *ovlv1.ConfirmRequest) (*ovlv1.ConfirmResponse, error) {
 	doing := "confirm"
 	if err := s.hasIdentity(doing); err != nil {
 		return nil, err
 	}
-	var trusts []identity.Print
-	for _, text := range req.GetTrusts() {
-		p, err := identity.ParsePrint(text)
-		if err != nil || len(trusts) == maxTrusts {
-			return nil, invalid(doing, []admit.Violation{{Field: "trusts", Description: "want at most 8 fingerprints of CAs"}})
-		}
-		trusts = append(trusts, p)
+	trusts, err := identity.ParsePrints(req.GetTrusts())
+	if err != nil {
+		return nil, invalid(doing, []admit.Violation{{Field: "trusts", Description: "want fingerprints of CAs: " + err.Error()}})
 	}
 	who, key, ok := gate.Caller(ctx)
 	if !ok {

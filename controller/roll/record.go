@@ -66,17 +66,11 @@ type memberRecord struct {
 	Said   time.Time `json:"said,omitzero"`
 }
 
-// maxTrusts bounds the CAs that a member trusts.
-const maxTrusts = 8
-
 // EncodeMember returns the value of a member's record.
 func EncodeMember(m Member) ([]byte, error) {
 	rec := memberRecord{Name: m.Name, Key: m.Key.String(), Joined: m.Joined.UTC(), Token: m.Token}
 	if len(m.Trusts) > 0 {
-		rec.Issuer, rec.Said = m.Issuer.String(), m.Said.UTC()
-	}
-	for _, p := range m.Trusts[:min(len(m.Trusts), maxTrusts)] {
-		rec.Trusts = append(rec.Trusts, p.String())
+		rec.Trusts, rec.Issuer, rec.Said = identity.FormatPrints(m.Trusts), m.Issuer.String(), m.Said.UTC()
 	}
 	return encode(rec)
 }
@@ -104,22 +98,10 @@ func DecodeMember(r store.Record) (Member, error) {
 	return m, nil
 }
 
-func (m *Member) readTrusts(rec memberRecord) error {
-	if len(rec.Trusts) > maxTrusts {
-		return fmt.Errorf("%d CAs, want at most %d", len(rec.Trusts), maxTrusts)
+func (m *Member) readTrusts(rec memberRecord) (err error) {
+	if m.Trusts, err = identity.ParsePrints(rec.Trusts); err == nil && rec.Issuer != "" {
+		m.Issuer, err = identity.ParsePrint(rec.Issuer)
 	}
-	for _, s := range rec.Trusts {
-		p, err := identity.ParsePrint(s)
-		if err != nil {
-			return err
-		}
-		m.Trusts = append(m.Trusts, p)
-	}
-	if rec.Issuer == "" {
-		return nil
-	}
-	var err error
-	m.Issuer, err = identity.ParsePrint(rec.Issuer)
 	return err
 }
 

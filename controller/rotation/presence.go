@@ -33,11 +33,7 @@ type presence struct {
 }
 
 func encodePresence(name string, trusted []identity.Print) ([]byte, error) {
-	p := presence{Name: name}
-	for _, t := range trusted {
-		p.Trusted = append(p.Trusted, t.String())
-	}
-	return json.Marshal(p)
+	return json.Marshal(presence{Name: name, Trusted: identity.FormatPrints(trusted)})
 }
 
 // DecodePresence returns the name of a controller, and the CAs in force there.
@@ -49,15 +45,11 @@ func DecodePresence(r store.Record) (name string, trusted []identity.Print, err 
 	if err := json.Unmarshal(r.Value, &p); err != nil {
 		return "", nil, fmt.Errorf("decode %.160q: %w", r.Key, err)
 	}
-	if err := cluster.CheckName(p.Name); err != nil {
-		return "", nil, fmt.Errorf("decode %.160q: %w", r.Key, err)
+	if err = cluster.CheckName(p.Name); err == nil {
+		trusted, err = identity.ParsePrints(p.Trusted)
 	}
-	for _, s := range p.Trusted {
-		t, err := identity.ParsePrint(s)
-		if err != nil {
-			return "", nil, fmt.Errorf("decode %.160q: %w", r.Key, err)
-		}
-		trusted = append(trusted, t)
+	if err != nil {
+		return "", nil, fmt.Errorf("decode %.160q: %w", r.Key, err)
 	}
 	return p.Name, trusted, nil
 }

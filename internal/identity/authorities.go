@@ -186,13 +186,7 @@ func (a Authorities) Followed(shown, roots []*x509.Certificate) bool {
 const Header = "ovl-authorities"
 
 // Text is prints as one word.
-func Text(prints []Print) string {
-	var all []string
-	for _, p := range prints {
-		all = append(all, p.String())
-	}
-	return strings.Join(all, ",")
-}
+func Text(prints []Print) string { return strings.Join(FormatPrints(prints), ",") }
 
 // Prints are those of certificates.
 func Prints(certs []*x509.Certificate) []Print {

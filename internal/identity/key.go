@@ -32,6 +32,31 @@ func ParsePrint(s string) (Print, error) {
 	return Print(b), nil
 }
 
+// FormatPrints returns prints as [ParsePrints] reads them.
+func FormatPrints(prints []Print) []string {
+	var texts []string
+	for _, p := range prints {
+		texts = append(texts, p.String())
+	}
+	return texts
+}
+
+// ParsePrints reads the prints of at most as many certificates as a bundle has.
+func ParsePrints(texts []string) ([]Print, error) {
+	if len(texts) > maxCerts {
+		return nil, fmt.Errorf("%d fingerprints, want at most %d", len(texts), maxCerts)
+	}
+	var prints []Print
+	for _, s := range texts {
+		p, err := ParsePrint(s)
+		if err != nil {
+			return nil, err
+		}
+		prints = append(prints, p)
+	}
+	return prints, nil
+}
+
 // PrintOf returns the print of a certificate's key.
 func PrintOf(c *x509.Certificate) Print { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
 

@@ -121,11 +121,7 @@ func printOf(roots []*x509.Certificate) string {
 	if len(roots) == 0 {
 		return "of none"
 	}
-	var all []string
-	for _, p := range Prints(roots) {
-		all = append(all, p.String())
-	}
-	return strings.Join(all, " or ")
+	return strings.Join(FormatPrints(Prints(roots)), " or ")
 }
 
 func list(roles []Role) string {

@@ -142,10 +142,7 @@ func (m *Member) confirm(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	req := &ovlv1.ConfirmRequest{}
-	for _, p := range trusts {
-		req.Trusts = append(req.Trusts, p.String())
-	}
+	req := &ovlv1.ConfirmRequest{Trusts: identity.FormatPrints(trusts)}
 	var err error
 	for _, controller := range m.Cluster.Controllers {
 		err = m.call(ctx, "confirm", controller, func(c ovlv1.JoinServiceClient) error {
