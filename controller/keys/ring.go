@@ -198,13 +198,3 @@ func readCA(c Config, file string) ([]*x509.Certificate, error) {
 	}
 	return certs, nil
 }
-
-// prints are those of the CAs, in order.
-func (r ring) prints() []identity.Print {
-	var all []identity.Print
-	for p := range r {
-		all = append(all, p)
-	}
-	slices.SortFunc(all, func(a, b identity.Print) int { return slices.Compare(a[:], b[:]) })
-	return all
-}

@@ -17,13 +17,6 @@ import (
 // ErrNoKey is a CA whose key is not on this machine.
 var ErrNoKey = errors.New("this controller has not the key of a CA of this cluster")
 
-// Prints names the CAs whose keys are here.
-func (k *Keys) Prints() []identity.Print {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.ring.prints()
-}
-
 // Roots returns the certificates of the CAs in force, the issuing one first.
 func (k *Keys) Roots() []*x509.Certificate { return k.Credential.Roots() }
 

@@ -88,12 +88,10 @@ func (c *trust) verify(chain []*x509.Certificate, want ...identity.Role) (identi
 		return who, err
 	}
 	cas := c.rotation.Current()
-	for _, d := range cas.Dropped {
-		for _, above := range chain[1:] {
-			if identity.PrintOf(above) == d.Print {
-				return who, &identity.RefusalError{Fault: identity.WrongCA, Who: who, Text: fmt.Sprintf(
-					"this certificate is of the CA that the cluster dropped at %s: join again with a new token", d.At.UTC().Format(time.RFC3339))}
-			}
+	for _, above := range chain[1:] {
+		if at, dropped := cas.DroppedAt(identity.PrintOf(above)); dropped {
+			return who, &identity.RefusalError{Fault: identity.WrongCA, Who: who, Text: fmt.Sprintf(
+				"this certificate is of the CA that the cluster dropped at %s: join again with a new token", at.UTC().Format(time.RFC3339))}
 		}
 	}
 	return who, err
@@ -144,13 +142,15 @@ func (c *trust) etcdClient(o identityOptions) (*tls.Config, error) {
 	if o.etcdCA == "" && o.etcdCert == "" {
 		return c.keys.Credential.Client(), nil
 	}
+	roots := c.keys.Credential.Roots()
 	if o.etcdCA != "" {
 		var err error
-		if c.etcdRoots, err = identity.ReadCerts(o.etcdCA); err != nil {
+		if roots, err = identity.ReadCerts(o.etcdCA); err != nil {
 			return nil, err
 		}
+		c.etcdRoots = roots
 	}
-	return identity.Foreign(o.etcdCA, o.etcdCert, o.etcdKey, c.keys.Credential)
+	return identity.ForeignTo(roots, o.etcdCert, o.etcdKey, c.keys.Credential)
 }
 
 // joining returns what it takes to make members.
