@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,11 +15,10 @@ import (
 // boots (net_cookie in net/core/net_namespace.c), and which boot that is. The
 // inode of a namespace is no such thing: the next one may get it.
 func Pin(ns *os.File) (string, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
-		return "", fmt.Errorf("read boot ID: %w", err)
+		return "", err
 	}
-	boot = []byte(strings.TrimSpace(string(boot)))
 	var cookie uint64
 	err = within(ns, func() (err error) {
 		cookie, err = netCookie()
@@ -30,7 +30,27 @@ func Pin(ns *os.File) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read cookie of network namespace: %w", err)
 	}
-	return fmt.Sprintf("%s-%d", boot[:min(len(boot), 8)], cookie), nil
+	return fmt.Sprintf("%s-%d", boot, cookie), nil
+}
+
+// boot is what bootID has read.
+var boot atomic.Pointer[string] //nolint:gochecknoglobals // the machine has one, which lasts longer than this process
+
+// bootID returns the beginning of the kernel's identity of this boot. It is read once,
+// since every entry into a pinned namespace asks for it; that it cannot be read is not
+// remembered.
+func bootID() (string, error) {
+	if id := boot.Load(); id != nil {
+		return *id, nil
+	}
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot ID: %w", err)
+	}
+	id := strings.TrimSpace(string(raw))
+	id = id[:min(len(id), 8)]
+	boot.Store(&id)
+	return id, nil
 }
 
 // netCookie returns the cookie of the calling thread's network namespace
