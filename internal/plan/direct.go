@@ -19,10 +19,11 @@ func (p *planner) direct(n network, lease cluster.Lease, host cluster.Host) (via
 		return via, false
 	}
 	via, ok = host.UnderlayFor([]netip.Addr{mine})
-	return via, ok && via != mine && onLink(p.local.Underlay.OnLink, via) && onLink(host.OnLink, mine)
+	return via, ok && via != mine && covers(p.local.Underlay.OnLink, via) && covers(host.OnLink, mine)
 }
 
-func onLink(prefixes []netip.Prefix, a netip.Addr) bool {
+// covers reports whether an address is in one of the prefixes.
+func covers(prefixes []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 

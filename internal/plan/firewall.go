@@ -114,7 +114,7 @@ func (p *planner) forwardRules(f dataplane.Family, on []pooled, bridges []string
 			}
 		}
 	}
-	rules = append(rules, serviceAnswers(on)...)
+	rules = append(rules, serviceAnswers(on, "ACCEPT")...)
 	rules = append(rules, "-i ovx+ -j DROP")
 	rules = append(rules, p.directDrops(f, on)...)
 	rules = append(rules, portForwards(on, bridges)...)
@@ -197,7 +197,7 @@ func inputRules(f dataplane.Family, on []pooled) []string {
 	for _, n := range on {
 		rules = append(rules, fmt.Sprintf("-d %s -i ovb+ -j DROP", n.pool.Prefix))
 	}
-	rules = append(rules, serviceInputs(on)...)
+	rules = append(rules, serviceAnswers(on, "RETURN")...)
 	return append(rules, "-i ovx+ -j DROP")
 }
 

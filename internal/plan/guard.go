@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -69,11 +70,7 @@ func (p *planner) tunnelGuard(nets []network) {
 func leased(nets []network) []netip.Prefix {
 	var kinds []netip.Prefix
 	add := func(a netip.Addr, bits int) {
-		zero := netip.PrefixFrom(netip.IPv6Unspecified(), bits)
-		if a.Is4() {
-			zero = netip.PrefixFrom(netip.IPv4Unspecified(), bits)
-		}
-		if !slices.Contains(kinds, zero) {
+		if zero := netip.PrefixFrom(zeroOf(a), bits); !slices.Contains(kinds, zero) {
 			kinds = append(kinds, zero)
 		}
 	}
@@ -107,11 +104,7 @@ func peerRule(set dataplane.SetKey) string {
 		host = "ip6 saddr"
 	}
 	if int(set.Bits) < size*8 {
-		mask := make([]byte, size)
-		for i := range int(set.Bits) {
-			mask[i/8] |= 0x80 >> (i % 8)
-		}
-		source += fmt.Sprintf(" & 0x%x", mask)
+		source += " & 0x" + net.CIDRMask(int(set.Bits), size*8).String()
 	}
 	return fmt.Sprintf("meta nfproto %s %s %s . @th,96,24 . %s @%s accept", set.Family, inner, host, source, set.Name())
 }
@@ -137,8 +130,7 @@ func (p *planner) admit(n network, lease cluster.Lease, host cluster.Host) {
 		return
 	}
 	for _, own := range host.Underlay {
-		pooled := slices.ContainsFunc(p.pools, func(p netip.Prefix) bool { return p.Contains(own) })
-		if dataplane.FamilyOf(own) == f && p.elsewhere(own) && !pooled {
+		if dataplane.FamilyOf(own) == f && p.elsewhere(own) && !covers(p.pools, own) {
 			e := dataplane.Peer(addr, n.VNI, netip.PrefixFrom(own, own.BitLen()))
 			p.state.Elements[e.ElementKey] = e
 		}

@@ -65,7 +65,7 @@ func (n network) bridgeTo(itf cluster.Interface, a netip.Prefix) (string, bool) 
 	}
 	own := itf.SubnetFor(a).Addr()
 	for _, s := range n.segments {
-		if slices.ContainsFunc(s.own, func(p netip.Prefix) bool { return p.Contains(own) }) {
+		if covers(s.own, own) {
 			return s.bridge, true
 		}
 	}

@@ -18,13 +18,14 @@ import (
 //     of it, wherever the other's own rules stand;
 //   - the tunnel has an address: see [planner.serviceSource].
 
-// serviceAnswers let out of the tunnel what answers connections that this host
-// translated.
-func serviceAnswers(on []pooled) []string {
+// serviceAnswers find what comes out of the tunnel and answers connections that this
+// host translated: for containers and others, or, translated back, for an address of
+// the underlay and so for its own processes.
+func serviceAnswers(on []pooled, verdict string) []string {
 	var rules []string
 	for _, n := range on {
 		if n.Services && n.vxlan != "" {
-			rules = append(rules, fmt.Sprintf("-i %s -m conntrack --ctstate DNAT -j ACCEPT", n.vxlan))
+			rules = append(rules, fmt.Sprintf("-i %s -m conntrack --ctstate DNAT -j %s", n.vxlan, verdict))
 		}
 	}
 	return rules
@@ -40,18 +41,6 @@ func serviceDevices(on []pooled) []string {
 		}
 	}
 	return devices
-}
-
-// serviceInputs let the answers out of the tunnel that are for this host's own
-// processes: translated back, they are for an address of the underlay.
-func serviceInputs(on []pooled) []string {
-	var rules []string
-	for _, n := range on {
-		if n.Services && n.vxlan != "" {
-			rules = append(rules, fmt.Sprintf("-i %s -m conntrack --ctstate DNAT -j RETURN", n.vxlan))
-		}
-	}
-	return rules
 }
 
 // serviceSource gives the tunnel the gateway's address. Who translates what comes
