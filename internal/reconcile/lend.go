@@ -10,7 +10,7 @@ import (
 // and what is on them count neither as there nor as missing, in no round of a pass,
 // wherever they are moved meanwhile.
 func (r *Reconciler) Lend(aliases map[string]bool) {
-	if len(aliases) == 0 && len(r.lending) == 0 || maps.Equal(aliases, r.lending) {
+	if maps.Equal(aliases, r.lending) {
 		return
 	}
 	r.takeBack()
