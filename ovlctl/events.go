@@ -36,9 +36,9 @@ newest refusals, oldest first; for admins. What changed is a column of -o wide, 
 before and after are in -o json. With --follow it begins with the last ` + fmt.Sprint(followed) + ` and goes
 on, as one JSON object a line with -o json, until it is interrupted.
 
-The controllers keep the last 2,048 changes and the last 512 refusals here; all of
-them are in the audit log of the controller that was asked (ovl-controller
---audit-log).`,
+The controllers keep the last 2,048 changes, the last 512 refusals and the last 512
+renewals of certificates here; all of them are in the audit log of the controller that
+was asked (ovl-controller --audit-log).`,
 		Example: `  ovlctl events
   ovlctl events --tail 20 -o wide
   ovlctl events --follow

@@ -61,7 +61,12 @@ func (t *Trail) answered(ctx context.Context, method string, e *entry, err error
 	if err != nil {
 		ev.After = nil // it did not become that
 	}
-	if !denied && !stranger {
+	switch {
+	case denied || stranger:
+	case method == ovlv1.JoinService_Renew_FullMethodName:
+		t.record(ev, renewals)
+		return
+	default:
 		t.record(ev, changes)
 		return
 	}

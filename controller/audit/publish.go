@@ -81,17 +81,12 @@ func (t *Trail) publish(ctx context.Context, batch []queued) error {
 	}
 	var writes []store.Write
 	for _, q := range batch {
-		h.Number++
-		n := &h.Changes
-		if q.ring == refusals {
-			n = &h.Refusals
-		}
+		key := h.next(q.ring)
 		value, err := encode(numbered(q.event, h.Number), maxValue)
 		if err != nil {
 			return err
 		}
-		writes = append(writes, store.Put(q.ring.key(*n), value, 0))
-		*n++
+		writes = append(writes, store.Put(key, value, 0))
 	}
 	value, err := encodeHead(h)
 	if err != nil {
@@ -120,7 +115,7 @@ func (t *Trail) head(ctx context.Context) (head, int64, error) {
 	var h head
 	if all := decodeAll(page.Records); len(all) > 0 {
 		last := all[len(all)-1].GetNumber()
-		h = head{Number: last, Changes: last, Refusals: last}
+		h = head{Number: last, Changes: last, Refusals: last, Renewals: last}
 	}
 	if h.Number >= maxNumber-maxBatch {
 		h = head{} // nobody counts that far: somebody wrote it

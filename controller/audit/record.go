@@ -14,9 +14,10 @@ import (
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
 
-// Prefix begins the keys of the events in the store: a ring of changes, and one
-// of refusals, which anybody can cause and which must not push out the changes.
-// An event overwrites the one that had its slot, so that neither can grow.
+// Prefix begins the keys of the events in the store: a ring of changes, and two of
+// what must not push them out: refusals, which anybody can cause, and renewals of
+// certificates, which every member needs all the time, and all at once while the CA
+// changes. An event overwrites the one that had its slot, so that none can grow.
 // Controllers alone may read or write them.
 const Prefix = store.Root + "events/" // <ring>/<slot>, and head
 
@@ -24,24 +25,25 @@ const Prefix = store.Root + "events/" // <ring>/<slot>, and head
 // gives the events of all controllers one order.
 const headKey = Prefix + "head"
 
-// ring is one of the two.
+// ring is one of the three.
 type ring string
 
 const (
 	changes  ring = "changes"
 	refusals ring = "refusals"
+	renewals ring = "renewals"
 )
 
 // slots is how many events it has room for: what EventService promises.
 func (r ring) slots() uint64 {
-	if r == refusals {
-		return 512
+	if r == changes {
+		return 2048
 	}
-	return 2048
+	return 512
 }
 
-// maxValue bounds an event in the store, in bytes: both rings together then
-// hold 10 MiB at most. All texts of one fit, each byte of them escaped.
+// maxValue bounds an event in the store, in bytes: all rings together then
+// hold 12 MiB at most. All texts of one fit, each byte of them escaped.
 const maxValue = 4 << 10
 
 // maxNumber is the highest number of an event: what JSON's readers can count to.
@@ -52,7 +54,7 @@ func (r ring) key(n uint64) string { return fmt.Sprintf("%s%s/%04x", Prefix, r, 
 
 // isKey reports whether a key is that of a slot.
 func isKey(key string) bool {
-	for _, r := range []ring{changes, refusals} {
+	for _, r := range []ring{changes, refusals, renewals} {
 		slot, ok := strings.CutPrefix(key, Prefix+string(r)+"/")
 		n, err := strconv.ParseUint(slot, 16, 64)
 		if ok && err == nil && n < r.slots() && r.key(n) == key {
@@ -67,6 +69,22 @@ type head struct {
 	Number   uint64 `json:"number"`
 	Changes  uint64 `json:"changes"`
 	Refusals uint64 `json:"refusals"`
+	Renewals uint64 `json:"renewals"`
+}
+
+// next returns the key at which the next event of a ring goes, and counts that one.
+func (h *head) next(r ring) string {
+	h.Number++
+	n := &h.Changes
+	switch r {
+	case refusals:
+		n = &h.Refusals
+	case renewals:
+		n = &h.Renewals
+	case changes:
+	}
+	*n++
+	return r.key(*n - 1)
 }
 
 func encodeHead(h head) ([]byte, error) { return json.Marshal(h) }
@@ -79,8 +97,8 @@ func decodeHead(value []byte) (head, error) {
 	if err := json.Unmarshal(value, &h); err != nil {
 		return head{}, fmt.Errorf("decode %s: %w", headKey, err)
 	}
-	if h.Number < 1 || h.Number > maxNumber || h.Changes > h.Number || h.Refusals > h.Number {
-		return head{}, fmt.Errorf("decode %s: counts %d, %d and %d", headKey, h.Number, h.Changes, h.Refusals)
+	if h.Number < 1 || h.Number > maxNumber || max(h.Changes, h.Refusals, h.Renewals) > h.Number {
+		return head{}, fmt.Errorf("decode %s: counts %d, %d, %d and %d", headKey, h.Number, h.Changes, h.Refusals, h.Renewals)
 	}
 	return h, nil
 }

@@ -20,7 +20,7 @@ const (
 
 // The layout is on disk in every cluster: it does not change by accident.
 func TestDecode(t *testing.T) {
-	for _, key := range []string{slot, audit.Prefix + "changes/07ff", audit.Prefix + "refusals/01ff"} {
+	for _, key := range []string{slot, audit.Prefix + "changes/07ff", audit.Prefix + "refusals/01ff", audit.Prefix + "renewals/01ff"} {
 		e, err := audit.Decode(store.Record{Key: key, Value: []byte(good)})
 		if err != nil || e.GetNumber() != 7 || e.GetWho() != "admin local" || e.GetAfter().GetFields()["name"].GetStringValue() != "blue" {
 			t.Errorf("%s: %v, %v", key, e, err)
@@ -31,7 +31,7 @@ func TestDecode(t *testing.T) {
 	}
 	for _, key := range []string{
 		"", audit.Prefix, audit.Prefix + "head", audit.Prefix + "changes/", audit.Prefix + "changes/0800", audit.Prefix + "changes/0", audit.Prefix + "changes/00000",
-		audit.Prefix + "changes/07FF", audit.Prefix + "refusals/0200", audit.Prefix + "changes/-001", audit.Prefix + "others/0000", store.Root + "networks/blue",
+		audit.Prefix + "changes/07FF", audit.Prefix + "refusals/0200", audit.Prefix + "renewals/0200", audit.Prefix + "changes/-001", audit.Prefix + "others/0000", store.Root + "networks/blue",
 	} {
 		if e, err := audit.Decode(store.Record{Key: key, Value: []byte(good)}); err == nil {
 			t.Errorf("decoded at %q: %v", key, e)

@@ -28,6 +28,7 @@ const (
 	create = ovlv1.NetworkService_CreateNetwork_FullMethodName
 	list   = ovlv1.NetworkService_ListNetworks_FullMethodName
 	join   = ovlv1.JoinService_Join_FullMethodName
+	renew  = ovlv1.JoinService_Renew_FullMethodName
 )
 
 // world is controllers that share a store, in a bubble of time.
@@ -134,12 +135,13 @@ func TestSecretsAreLeftOut(t *testing.T) {
 	})
 }
 
-// The store keeps so many, however many there were, and refusals do not push
-// out changes; both controllers' events have one order.
+// The store keeps so many, however many there were, and neither refusals nor renewals
+// push out changes; all controllers' events have one order.
 func TestRingsAreBounded(t *testing.T) {
 	inWorld(t, func(w *world) {
-		a, b := w.controller("a"), w.controller("b")
+		a, b, c := w.controller("a"), w.controller("b"), w.controller("c")
 		for i := range 3000 {
+			c.Call(from("192.0.2.1"), renew, &ovlv1.RenewRequest{}, by(fmt.Sprint("host h", i)), nil)
 			a.Call(from("192.0.2.1"), create, made("a"), by("admin local"), nil)
 			b.Call(from("192.0.2.1"), create, made("b"), by(fmt.Sprint("viewer v", i)), status.Error(codes.PermissionDenied, "no"))
 			time.Sleep(2 * time.Second) // as fast as refusals are recorded at all
@@ -154,7 +156,7 @@ func TestRingsAreBounded(t *testing.T) {
 			last = e.GetNumber()
 			kept[e.GetController()]++
 		}
-		if kept["a"] != 2048 || kept["b"] != 512 || last != 6000 {
+		if kept["a"] != 2048 || kept["b"] != 512 || kept["c"] != 512 || last != 9000 {
 			t.Errorf("%v, last %d", kept, last)
 		}
 	})
@@ -224,7 +226,7 @@ func TestLastEvents(t *testing.T) {
 // Somebody wrote into the ring, or lost its head: events go behind those there are.
 func TestBadHead(t *testing.T) {
 	for name, value := range map[string]string{
-		"gone": "", "nonsense": "{", "null": "null", "no sense": `{"number":1,"changes":2}`, "far": `{"number":9007199254740991}`, "long": strings.Repeat(" ", 5000),
+		"gone": "", "nonsense": "{", "null": "null", "no sense": `{"number":1,"changes":2}`, "no more": `{"number":1,"renewals":2}`, "far": `{"number":9007199254740991}`, "long": strings.Repeat(" ", 5000),
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {

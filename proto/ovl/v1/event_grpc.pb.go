@@ -28,7 +28,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // EventService shows what was done to the cluster, for admins. It keeps the last
-// 2,048 changes and, apart, the last 512 refusals.
+// 2,048 changes and, apart, the last 512 refusals and the last 512 renewals of
+// certificates.
 type EventServiceClient interface {
 	// By number: the oldest first.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
@@ -79,7 +80,8 @@ type EventService_WatchEventsClient = grpc.ServerStreamingClient[Event]
 // for forward compatibility.
 //
 // EventService shows what was done to the cluster, for admins. It keeps the last
-// 2,048 changes and, apart, the last 512 refusals.
+// 2,048 changes and, apart, the last 512 refusals and the last 512 renewals of
+// certificates.
 type EventServiceServer interface {
 	// By number: the oldest first.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
