@@ -113,19 +113,20 @@ func TestPortsThatLeadNowhereAreRefused(t *testing.T) {
 }
 
 func TestHostPortNamesTheProcess(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	const loopback = "127.79.86.75" // at 127.0.0.1 another process might get the port when it is free
+	l, err := net.Listen("tcp4", loopback+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	u, err := net.ListenPacket("udp4", loopback+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer u.Close()
 	for _, at := range []net.Addr{l.Addr(), u.LocalAddr()} {
 		p := cluster.Port{Proto: cluster.Proto(at.Network()), HostPort: netip.MustParseAddrPort(at.String()).Port(), ContainerPort: 80}
-		for _, ip := range []string{"127.0.0.1", "0.0.0.0", ""} {
+		for _, ip := range []string{loopback, "0.0.0.0", ""} {
 			p.HostIP = netip.Addr{}
 			if ip != "" {
 				p.HostIP = adr(ip)
@@ -140,7 +141,7 @@ func TestHostPortNamesTheProcess(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := HostPort(tcp("127.0.0.1", netip.MustParseAddrPort(l.Addr().String()).Port())); err != nil {
+	if err := HostPort(tcp(loopback, netip.MustParseAddrPort(l.Addr().String()).Port())); err != nil {
 		t.Errorf("a port that is free: %v", err)
 	}
 	wantCode(t, HostPort(tcp("192.0.2.77", 80)), codes.FailedPrecondition) // TEST-NET-1: nobody's

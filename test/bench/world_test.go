@@ -82,7 +82,7 @@ type world struct {
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
 	ctx, cut := context.WithCancel(context.Background())
-	s, err := embedstore.Start(ctx, embedstore.Config{DataDir: tb.TempDir(), ClientAddr: freeAddr(tb), Log: slog.New(slog.DiscardHandler)})
+	s, err := embedstore.Start(ctx, embedstore.Config{DataDir: tb.TempDir(), ClientAddr: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
 	must(tb, err)
 	kv, err := etcd.Dial(etcd.Config{Endpoints: s.Endpoints()})
 	must(tb, err)
@@ -94,14 +94,6 @@ func (w *world) close(tb testing.TB) {
 	must(tb, w.kv.Close())
 	w.store.Close()
 	w.cut()
-}
-
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(tb, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // agent is a running ovl-agent.

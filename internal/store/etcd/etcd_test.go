@@ -66,10 +66,11 @@ func dial(t *testing.T, cfg etcd.Config) *etcd.Store {
 	return s
 }
 
-// nobody returns an address at which nobody listens.
+// nobody returns an address at which nobody listens: at 127.0.0.1 another test might
+// get the port at once.
 func nobody(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.79.86.77:0")
 	if err != nil {
 		t.Fatal(err)
 	}
