@@ -102,14 +102,17 @@ state = "/run/containerd/state"
     use_internal_loopback = true
 `
 
-// prepare gives a host directories of its own for the plugins and their
-// configuration, in which it would see the machine's otherwise, and lets mounts
-// travel into containers, as on hosts with systemd.
-const prepare = `set -e
-mkdir -p /etc/cni /etc/containerd
+// Directories gives a host some of its own for the plugins and their configuration, in
+// which it would see the machine's otherwise: a script, which sh runs.
+const Directories = `set -e
+mkdir -p /etc/cni
 mount -t tmpfs opt /opt
 mount -t tmpfs cni /etc/cni
 mkdir -p /opt/cni/bin /etc/cni/net.d
+`
+
+// prepare lets mounts travel into containers too, as on hosts with systemd.
+const prepare = Directories + `mkdir -p /etc/containerd
 mount --make-rshared /
 cat > /etc/containerd/config.toml`
 

@@ -12,14 +12,6 @@ import (
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
-// prepare gives a host directories of its own for the plugins and their
-// configuration, in which it would see the machine's otherwise.
-const prepare = `set -e
-mkdir -p /etc/cni
-mount -t tmpfs opt /opt
-mount -t tmpfs cni /etc/cni
-mkdir -p /opt/cni/bin /etc/cni/net.d`
-
 // up makes a lab of two hosts with network blue. Each is made ready before its agent
 // starts, which tells the runtimes of blue.
 func up(t *testing.T, ready func(l *labtest.Lab, host string)) *labtest.Lab {

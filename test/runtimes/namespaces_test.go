@@ -11,6 +11,7 @@ import (
 
 	"github.com/ovlnet/ovl/internal/lab"
 	"github.com/ovlnet/ovl/internal/lab/labtest"
+	"github.com/ovlnet/ovl/test/containerd"
 )
 
 // tree makes a directory that a container can have as its root.
@@ -36,7 +37,7 @@ func reach(t *testing.T, l *labtest.Lab, host string, args ...string) {
 
 // TestLXC: a container of LXC is attached by a process in it.
 func TestLXC(t *testing.T) {
-	l := up(t, func(l *labtest.Lab, host string) { l.Run(t, host, "sh", "-c", prepare) })
+	l := up(t, func(l *labtest.Lab, host string) { l.Run(t, host, "sh", "-c", containerd.Directories) })
 	before := bareHosts(t, l)
 	db := l.Sandbox(t, "h2", "db", "--network", "blue")
 	l.Run(t, "h1", "sh", "-c", tree, "sh", "/run/box")
@@ -93,7 +94,7 @@ END`)
 
 // TestNspawn: systemd-nspawn runs a container in a namespace that is attached.
 func TestNspawn(t *testing.T) {
-	l := up(t, func(l *labtest.Lab, host string) { l.Run(t, host, "sh", "-c", prepare) })
+	l := up(t, func(l *labtest.Lab, host string) { l.Run(t, host, "sh", "-c", containerd.Directories) })
 	before := bareHosts(t, l)
 	l.Sandbox(t, "h2", "db", "--network", "blue")
 	l.Run(t, "h1", "sh", "-c", tree, "sh", "/run/box")

@@ -4,7 +4,6 @@ package runtimes
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -17,8 +16,7 @@ import (
 // podmanConf makes Podman use CNI, as its guide says; the rest is what a host of a lab
 // needs: runc, since crun takes no mixed control groups, and limits that its root may
 // set. Its storage is on /run, since the machine's directories are overlays there.
-const podmanConf = prepare + `
-mkdir -p /etc/containers
+const podmanConf = containerd.Directories + `mkdir -p /etc/containers
 cat >/etc/containers/containers.conf <<'END'
 [containers]
 default_ulimits = ["nofile=16384:16384", "nproc=8192:8192"]
@@ -97,12 +95,7 @@ func (p podman) addr(t *testing.T, name, network string) netip.Addr {
 
 func (p podman) reaches(t *testing.T, name, to string) {
 	t.Helper()
-	labtest.Until(t, name+" reaches "+to, func() error {
-		if r := p.try(t, "exec", name, "ping", "-c", "1", "-W", "2", to); r.Code != 0 {
-			return errors.New(r.Stdout + r.Stderr)
-		}
-		return nil
-	})
+	reach(t, p.Lab, p.host, "podman", "exec", name, "ping", "-c", "1", "-W", "2", to)
 }
 
 // refuses checks that a container is refused, for a reason, and leaves nothing.
