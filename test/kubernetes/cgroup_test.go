@@ -3,12 +3,10 @@
 package kubernetes_test
 
 import (
-	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 	"testing"
+
+	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
 // cgroup is where the pods of a lab are in each hierarchy of cgroups, all of which
@@ -20,25 +18,13 @@ func cgroup(lab string) string { return "/ovl-" + lab }
 func leaveNoCgroups(t *testing.T, lab string) {
 	t.Helper()
 	t.Cleanup(func() {
-		hierarchies, err := filepath.Glob("/sys/fs/cgroup/*" + cgroup(lab))
+		labtest.SweepGroups(cgroup(lab))
+		left, err := filepath.Glob("/sys/fs/cgroup/*" + cgroup(lab))
 		must(t, err)
-		for _, root := range append(hierarchies, "/sys/fs/cgroup"+cgroup(lab)) {
-			var dirs []string
-			err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && d.IsDir() {
-					dirs = append(dirs, path)
-				}
-				return err
-			})
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			must(t, err)
-			for _, dir := range slices.Backward(dirs) {
-				if err := os.Remove(dir); err != nil {
-					t.Errorf("what is left of the pods: %v", err)
-				}
-			}
+		unified, err := filepath.Glob("/sys/fs/cgroup" + cgroup(lab))
+		must(t, err)
+		for _, group := range append(left, unified...) {
+			t.Errorf("what is left of the pods: %s", group)
 		}
 	})
 }
