@@ -37,13 +37,7 @@ func TestPluginsAfterUs(t *testing.T) {
 		if len(res.IPs) != 1 || res.Interfaces[1].Name != "eth0" {
 			t.Fatalf("result %+v", res)
 		}
-		serve, err := n.Command(t.Context(), n.host, "ip", "netns", "exec", "web", "sh", "-c", "while :; do echo served | nc -l -N -p 80; done")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := serve.Start(); err != nil {
-			t.Fatal(err)
-		}
+		serve := n.StartDaemon(t, n.host, "served", "ip", "netns", "exec", "web", "sh", "-c", "while :; do echo served | nc -l -N -p 80; done")
 		labtest.Until(t, "the port of portmap leads to the container", func() error {
 			r := peer.Do(t, peer.host, "sh", "-c", "nc -w2 192.168.77.1 8080 </dev/null")
 			if strings.TrimSpace(r.Stdout) != "served" {
@@ -51,8 +45,7 @@ func TestPluginsAfterUs(t *testing.T) {
 			}
 			return nil
 		})
-		_ = serve.Cancel()
-		_ = serve.Wait()
+		serve.Kill(t)
 		for _, c := range []struct{ command, has string }{
 			{"sysctl -n net.ipv4.conf.eth0.arp_filter", "1"}, {"ip link show eth0", "qlen 777"},
 		} {

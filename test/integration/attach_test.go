@@ -131,17 +131,7 @@ func TestAttach(t *testing.T) {
 func serve(t *testing.T, l *labtest.Lab, host, netns, port, text string) {
 	t.Helper()
 	script := "while true; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\n%s' " + text + " | nc -l -N -p " + port + "; done"
-	cmd, err := l.Command(t.Context(), host, "ip", "netns", "exec", netns, "sh", "-c", script)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = lab.Interrupt(cmd)
-		_ = cmd.Wait()
-	})
+	l.StartDaemon(t, host, "http", "ip", "netns", "exec", netns, "sh", "-c", script)
 }
 
 // neighbour is a process in a namespace of its own on a host.

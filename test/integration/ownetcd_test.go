@@ -1,8 +1,6 @@
 package integration
 
 import (
-	"bufio"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,17 +11,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -177,7 +172,7 @@ type outside struct {
 	*labtest.Lab
 	t       *testing.T
 	pki     *pki
-	members map[string]*exec.Cmd
+	members map[string]*labtest.Daemon
 }
 
 // again returns the command line by which this test binary runs one of its tests, told
@@ -195,52 +190,32 @@ func again(t *testing.T, test, env string, what any) []string {
 	return []string{"env", env + "=" + string(text), "OVL_BIN_DIR=" + os.Getenv("OVL_BIN_DIR"), self, "-test.run=^" + test + "$"}
 }
 
-// background starts a command on a host, which ends with the test, and returns when
-// it has said that line.
-func (o *outside) background(host, line string, args ...string) *exec.Cmd {
-	o.t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(o.t.Context()))
-	cmd, err := o.Command(ctx, host, args...)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		cmd.Stderr = cmd.Stdout
-		err = cmd.Start()
-	}
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	o.t.Cleanup(func() { cancel(); _ = cmd.Wait() }) // killed
-	var said strings.Builder
-	for s := bufio.NewScanner(out); s.Scan(); {
-		said.WriteString(s.Text() + "\n")
-		if strings.Contains(s.Text(), line) {
-			go func() { _, _ = io.Copy(io.Discard, out) }() // until it ends
-			return cmd
+// says waits until a program says that line.
+func says(t *testing.T, d *labtest.Daemon, line string) {
+	t.Helper()
+	labtest.Until(t, d.Name+" says "+line, func() error {
+		select {
+		case <-d.Ended():
+			t.Fatalf("%s ended, saying: %s", d.Name, d.Log(t))
+		default:
 		}
-	}
-	o.t.Fatalf("%s on %s ended, saying: %s", args[len(args)-1], host, said.String())
-	return nil
+		if !strings.Contains(d.Log(t), line) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 }
 
 // serve starts members of the etcd, those that have run before with what they had, and
 // returns when they serve.
 func (o *outside) serve(hosts ...string) {
 	o.t.Helper()
-	type started struct {
-		host string
-		cmd  *exec.Cmd
-	}
-	all := make(chan started)
 	for _, h := range hosts {
 		argv := again(o.t, "TestEtcdMember", etcdMemberEnv, etcdMember{Name: h, PKI: o.pki.dir, Data: o.pki.file("data-" + h)})
-		go func() { all <- started{h, o.background(h, "serving", argv...)} }()
+		o.members[h] = o.StartDaemon(o.t, h, "etcd", argv...)
 	}
-	for range hosts {
-		s := <-all
-		o.members[s.host] = s.cmd
+	for _, h := range hosts {
+		says(o.t, o.members[h], "serving")
 	}
 }
 
@@ -248,11 +223,7 @@ func (o *outside) serve(hosts ...string) {
 func (o *outside) kill(hosts ...string) {
 	o.t.Helper()
 	for _, h := range hosts {
-		cmd := o.members[h]
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
-			o.t.Fatal(err)
-		}
-		_ = cmd.Wait() // killed
+		o.members[h].Kill(o.t)
 	}
 }
 
@@ -304,15 +275,16 @@ func newOutside(t *testing.T) *outside {
 	t.Helper()
 	p := newPKI(t)
 	flags := []string{"--etcd-ca", p.file("etcd-ca.pem"), "--ca-cert", p.file("ca.pem"), "--ca-key", p.file("ca-key.pem")}
-	o := &outside{t: t, pki: p, members: map[string]*exec.Cmd{}}
+	o := &outside{t: t, pki: p, members: map[string]*labtest.Daemon{}}
 	o.Lab = labtest.Up(t, lab.Config{Hosts: 6, Bare: true, Etcd: etcdURLs(), ControllerArgs: flags})
 	o.serve("h3", "h4", "h5")
 	if err := o.Start(t.Context(), lab.Control, lab.Controller); err != nil {
 		t.Fatal(err)
 	}
-	o.background("h6", "ovl-controller is up", append([]string{
+	second := o.StartDaemon(t, "h6", "ovl-controller", append([]string{
 		"ovl-controller", "--listen", "192.168.77.6:6790", "--etcd", strings.Join(etcdURLs(), ","), "--data-dir", "/var/lib/ovl/second",
 	}, flags...)...)
+	says(t, second, "ovl-controller is up")
 	if status := o.Do(t, "h1", "ovlctl", "status").Stdout; !strings.Contains(status, "does not ask who writes") {
 		t.Errorf("no warning that etcd lets everybody write: %s", status)
 	}

@@ -19,6 +19,7 @@ type Daemon struct {
 	log  string
 	cmd  *exec.Cmd
 	done chan struct{}
+	dead bool // killed since it was started: its ID may be another one's by now
 }
 
 // StartDaemon starts a program on a host. When the test fails, its last words
@@ -56,7 +57,7 @@ func (d *Daemon) Start(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	done := make(chan struct{})
-	d.cmd, d.done = cmd, done
+	d.cmd, d.done, d.dead = cmd, done, false
 	go func() {
 		_ = cmd.Wait() // ended by a signal, as a rule
 		close(done)
@@ -67,8 +68,11 @@ func (d *Daemon) Start(tb testing.TB) {
 // a session of its own.
 func (d *Daemon) Kill(tb testing.TB) {
 	tb.Helper()
-	_ = unix.Kill(-d.cmd.Process.Pid, unix.SIGKILL) // it may have ended
+	if !d.dead {
+		_ = unix.Kill(-d.cmd.Process.Pid, unix.SIGKILL) // it may have ended
+	}
 	<-d.done
+	d.dead = true
 }
 
 // Ended returns a channel that is closed when the program has ended.
