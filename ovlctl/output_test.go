@@ -135,6 +135,18 @@ func TestJSON(t *testing.T) {
 `, "", "subnet", "ls", "-o", "yaml")
 }
 
+// Static addresses can be seen alone, and left out: there may be thousands.
+func TestStaticSubnets(t *testing.T) {
+	w := newWorld(t)
+	for _, p := range []string{"10.64.3.0/24", "10.64.9.9/32", "fd64::/64", "fd64::9/128"} {
+		w.controller.subnets = append(w.controller.subnets, &ovlv1.Subnet{Network: "blue", Prefix: p, Host: "h1"})
+	}
+	subnets, static := "blue/10.64.3.0/24\nblue/fd64::/64\n", "blue/10.64.9.9/32\nblue/fd64::9/128\n"
+	w.want(0, static, "", "subnet", "ls", "-o", "name", "--static")
+	w.want(0, subnets, "", "subnet", "ls", "-o", "name", "--static=false")
+	w.want(0, "blue/10.64.3.0/24\nblue/10.64.9.9/32\nblue/fd64::/64\nblue/fd64::9/128\n", "", "subnet", "ls", "-o", "name")
+}
+
 func TestAgentAtRestPrintsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.agent.diff, w.agent.plan = &ovlv1.GetDiffResponse{}, &ovlv1.GetPlanResponse{}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -29,11 +31,14 @@ func subnetView() view[*ovlv1.Subnet] {
 
 func newSubnetList(o *options) *cobra.Command {
 	var network, host string
+	var static bool
 	c := &cobra.Command{
-		Use:               "ls",
-		Aliases:           []string{"list"},
-		Short:             "List the subnets that hosts have taken",
-		Example:           "  ovlctl subnet ls --network blue\n  ovlctl subnet ls --host h1 -o json",
+		Use:     "ls",
+		Aliases: []string{"list"},
+		Short:   "List the subnets that hosts have taken",
+		Long: `Lists the subnets that hosts have taken and, each as a /32 or /128, the static
+addresses of their containers. --static shows these alone, --static=false leaves them out.`,
+		Example:           "  ovlctl subnet ls --network blue\n  ovlctl subnet ls --host h1 -o json\n  ovlctl subnet ls --static=false",
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -42,12 +47,22 @@ func newSubnetList(o *options) *cobra.Command {
 				if err != nil {
 					return cl.explain("list subnets", err)
 				}
+				if c.Flags().Changed("static") {
+					all = slices.DeleteFunc(all, func(s *ovlv1.Subnet) bool { return isStatic(s) != static })
+				}
 				return subnetView().list(o, all)
 			})
 		},
 	}
 	addFilters(c, o, &network, &host)
+	c.Flags().BoolVar(&static, "static", false, "only static addresses; --static=false: only subnets (default: both)")
 	return c
+}
+
+// isStatic reports whether a subnet is a container's own address.
+func isStatic(s *ovlv1.Subnet) bool {
+	p, err := netip.ParsePrefix(s.GetPrefix())
+	return err == nil && p.IsSingleIP()
 }
 
 // addFilters adds the two filters that lists of what is on networks take.
