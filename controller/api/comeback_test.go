@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"crypto"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/ovlnet/ovl/controller/api"
 	"github.com/ovlnet/ovl/internal/identity"
 	ovlv1 "github.com/ovlnet/ovl/proto/ovl/v1"
 )
@@ -65,6 +67,27 @@ func TestComeBack(t *testing.T) {
 	}
 	_, err = now.Confirm(t.Context(), &ovlv1.ConfirmRequest{Trusts: []string{"x"}})
 	c.refused("trust in nonsense", err, codes.InvalidArgument, "fingerprints")
+}
+
+// A member that asks who it is, or says whom it trusts, is answered though the store is
+// not: it has other controllers to ask.
+func TestMembersOfASilentStore(t *testing.T) {
+	c := newClubOf(t, api.Config{StoreTimeout: time.Second})
+	key := c.key()
+	if _, err := c.join(c.token(&ovlv1.CreateTokenRequest{}), idA, "h1", key); err != nil {
+		t.Fatal(err)
+	}
+	host := ovlv1.NewJoinServiceClient(c.dial(credentials.NewTLS(c.credentialOf(identity.Who{Role: identity.Host, Name: string(idA)}, key).Client())))
+	if _, err := host.WhoAmI(t.Context(), &ovlv1.WhoAmIRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	c.silent.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := host.WhoAmI(ctx, &ovlv1.WhoAmIRequest{})
+	c.refused("who am I", err, codes.Unavailable, "cannot reach etcd")
+	_, err = host.Confirm(ctx, &ovlv1.ConfirmRequest{})
+	c.refused("confirm", err, codes.Unavailable, "cannot reach etcd")
 }
 
 // A token serves as long as its CA is trusted, and says why not afterwards.

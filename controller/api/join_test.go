@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ type club struct {
 	ca     *keys.Keys
 	turn   *rotation.Rotation
 	kv     *mem.Client
+	silent atomic.Bool // the store answers the API no more
 	listen *bufconn.Listener
 	clock  time.Time
 	admin  *grpc.ClientConn
@@ -65,7 +67,8 @@ func newClubOf(t *testing.T, config api.Config) *club {
 	c.turn = rotation.New(rotation.Config{Store: c.kv, Keys: c.ca, Roll: members, Controller: "c", Life: time.Hour, Log: log, Now: now})
 	go func() { _ = c.turn.Run(t.Context()) }()
 	go members.Run(t.Context())
-	config.Store, config.Log, config.Trail = c.kv, log, trail
+	config.Store = stalling{c.kv, &c.silent}
+	config.Log, config.Trail = log, trail
 	config.Identity = &api.Identity{Keys: c.ca, Rotation: c.turn, Life: time.Hour, EtcdEndpoints: []string{"https://:6779"}, Now: now, Removed: members.Forget}
 	server := api.New(config)
 	g := gate.New(gate.Config{Verify: own.Verify, Check: members.Check, Log: log, Authorities: func() string { return identity.Text(c.ca.InForce()) }})
@@ -78,6 +81,19 @@ func newClubOf(t *testing.T, config api.Config) *club {
 	t.Cleanup(func() { rpc.Stop(); <-served })
 	c.admin = c.dial(credentials.NewTLS(c.credential(identity.Who{Role: identity.Admin, Name: identity.Local}).Client()))
 	return c
+}
+
+// stalling is a store that stops to answer.
+type stalling struct {
+	store.KV
+	stalled *atomic.Bool
+}
+
+func (s stalling) Range(ctx context.Context, prefixes ...string) (store.Page, error) {
+	if s.stalled.Load() {
+		return silent{}.Range(ctx)
+	}
+	return s.KV.Range(ctx, prefixes...)
 }
 
 func (c *club) credential(who identity.Who) *identity.Credential {
