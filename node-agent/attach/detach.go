@@ -76,7 +76,8 @@ func (a *Attachments) remove(ctx context.Context, att cluster.Attachment) error 
 	}
 	a.publish()
 	scope := scopeOf(att)
-	if att.NetNS == "" { // a record that could not be read
+	unknown := att.NetNS == "" && att.Stage == cluster.Placed // a record that could not be read
+	if unknown {
 		scope = dataplane.FullScope()
 	}
 	rep, err := a.cfg.Loop.Settle(ctx, scope)
@@ -89,8 +90,8 @@ func (a *Attachments) remove(ctx context.Context, att cluster.Attachment) error 
 	a.mu.Unlock()
 	a.yield(ctx, keys, rep, err)
 	a.Tidy()
-	if att.NetNS == "" {
-		a.Reconsider() // it is not known what the record was of
+	if unknown {
+		a.Reconsider() // it is not known what it was of
 	}
 	return nil
 }
