@@ -54,6 +54,9 @@ type Attachments struct {
 	reserved    map[netAddr]reservation
 	lastReserve uint64
 
+	leaving []leaving     // in the order in which they were dismissed
+	left    chan struct{} // wakes SeeOff; holds at most one token
+
 	publishing  sync.Mutex // the last list published is the newest
 	unpublished atomic.Bool
 
@@ -66,7 +69,7 @@ func New(cfg Config) *Attachments {
 	if cfg.Limit == 0 {
 		cfg.Limit = 30 * time.Second
 	}
-	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List()), reserved: map[netAddr]reservation{}, tidy: make(chan struct{}, 1), passed: make(chan struct{}, 1)}
+	a := &Attachments{cfg: cfg, index: newIndex(cfg.Journal.List()), reserved: map[netAddr]reservation{}, tidy: make(chan struct{}, 1), passed: make(chan struct{}, 1), left: make(chan struct{}, 1)}
 	a.publish()
 	return a
 }
@@ -206,6 +209,9 @@ func (a *Attachments) claim(ctx context.Context, r Request, networks map[string]
 	defer unlock()
 	for {
 		att, short, err := a.tryClaim(r, networks)
+		if (err != nil || short != nil) && a.awaitLeaving(ctx, networks) {
+			continue
+		}
 		if err != nil || short == nil {
 			return att, err
 		}

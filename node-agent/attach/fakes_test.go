@@ -58,6 +58,7 @@ type fakeLoop struct {
 	passes    uint64
 	result    plan.Result
 	deaf      bool                      // Settle waits for its context
+	gate      chan struct{}             // if set, Settle waits until it is closed
 	failing   func(dataplane.Row) error // of a row that is wanted
 	blind     error                     // the pass cannot observe
 	leftover  *reconcile.Outcome        // of a row that is not wanted
@@ -102,8 +103,11 @@ func (l *fakeLoop) Diff(context.Context) ([]dataplane.Op, []cluster.Problem, err
 
 func (l *fakeLoop) Settle(ctx context.Context, _ dataplane.Scope) (reconcile.Report, error) {
 	l.mu.Lock()
-	deaf := l.deaf
+	deaf, gate := l.deaf, l.gate
 	l.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 	if deaf {
 		<-ctx.Done()
 		return reconcile.Report{}, context.Cause(ctx)

@@ -25,7 +25,8 @@ type Attachments interface {
 	TakeBack(ctx context.Context, id string) error
 	Publish(ctx context.Context, id string, ports []attach.PortWant) (cluster.Attachment, error)
 	Describe(ctx context.Context, id string, d attach.Description) error
-	Detach(ctx context.Context, idOrName string) error
+	// Dismiss ends an attachment, of which the rows go after it returns.
+	Dismiss(ctx context.Context, id string) error
 	Get(id string) (cluster.Attachment, bool)
 	List() []cluster.Attachment
 }

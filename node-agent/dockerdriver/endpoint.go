@@ -194,7 +194,7 @@ func (d *Driver) detach(ctx context.Context, id string) error {
 	if a, ok := d.cfg.Attachments.Get(id); !ok || a.Stage == cluster.Placed {
 		return nil // not ours to end: an ID of the engine's is no other runtime's
 	}
-	if err := d.cfg.Attachments.Detach(ctx, id); err != nil && status.Code(err) != codes.NotFound {
+	if err := d.cfg.Attachments.Dismiss(ctx, id); err != nil && status.Code(err) != codes.NotFound {
 		return plain(err)
 	}
 	return nil

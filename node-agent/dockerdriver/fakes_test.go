@@ -153,8 +153,8 @@ func (r *fakeRoom) Describe(_ context.Context, id string, is attach.Description)
 	return err
 }
 
-func (r *fakeRoom) Detach(_ context.Context, id string) error {
-	_, err := r.change("detach", id, func(*cluster.Attachment) {})
+func (r *fakeRoom) Dismiss(_ context.Context, id string) error {
+	_, err := r.change("dismiss", id, func(*cluster.Attachment) {})
 	delete(r.atts, id)
 	return err
 }

@@ -107,7 +107,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, http.StatusOK, failed(method, err))
 		return
 	}
+	began := time.Now()
 	out, err := answer(r.Context(), body)
+	s.log.Debug("the container engine is answered", "call", method, "took", time.Since(began))
 	if err != nil {
 		s.log.Warn("a call of the container engine failed", "call", method, "err", err)
 		s.answer(w, http.StatusOK, failed(method, err))

@@ -349,6 +349,7 @@ func (d *program) run(ctx context.Context) error {
 	g.Go(func() error { return r.loop.Run(ctx) })
 	g.Go(func() error { return attach.Serve(ctx, l, attach.NewService(r.Attachments), about) })
 	g.Go(func() error { return r.GiveBack(ctx) })
+	g.Go(func() error { return r.SeeOff(ctx) })
 	g.Go(func() error { return r.KeepHome(ctx) })
 	g.Go(func() error { return r.resolver.Run(ctx) })
 	g.Go(func() error { return r.followNames(ctx) })
