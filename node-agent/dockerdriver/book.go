@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -34,6 +35,7 @@ type Page struct {
 	Pools  []netip.Prefix // at most one of each family
 	// EgressDocker: the way out is the engine's own (docker_gwbridge), not ours.
 	EgressDocker bool
+	Created      time.Time // when the engine asked for it; zero: by an agent that did not note it
 }
 
 // Book says which network of the engine is which of the cluster. It is on disk before
@@ -115,6 +117,23 @@ func (b *Book) Delete(id string) error {
 	return b.write(id, func(bucket *bbolt.Bucket) error { return bucket.Delete([]byte(id)) }, func() { delete(b.pages, id) })
 }
 
+// Forget takes out the pages of networks that the engine no longer has, given all that it
+// does have, as it was asked after the time since: those that it has made later are none of
+// them. An engine that finds no agent removes a network all the same, and never says so
+// again; its subnet would be taken for ever.
+func (b *Book) Forget(known map[string]bool, since time.Time) (gone []Page, err error) {
+	for _, p := range b.List() {
+		if known[p.ID] || !p.Created.Before(since) {
+			continue
+		}
+		if err := b.Delete(p.ID); err != nil {
+			return gone, err
+		}
+		gone = append(gone, p)
+	}
+	return gone, nil
+}
+
 func (b *Book) write(id string, change func(*bbolt.Bucket) error, show func()) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,6 +151,7 @@ type record struct {
 	Marked       bool           `json:"marked,omitempty"`
 	Pools        []netip.Prefix `json:"pools"`
 	EgressDocker bool           `json:"egressDocker,omitempty"`
+	Created      time.Time      `json:"created,omitzero"`
 }
 
 func decodePage(key string, raw []byte) (Page, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/ovlnet/ovl/internal/cluster"
 )
@@ -35,7 +36,7 @@ func (d *Driver) createNetwork(ctx context.Context, m createNetwork) (any, error
 
 // page returns what m says, as the book holds it.
 func (d *Driver) page(m createNetwork) (Page, error) {
-	p := Page{ID: m.NetworkID}
+	p := Page{ID: m.NetworkID, Created: time.Now().UTC()}
 	for _, data := range slices.Concat(m.IPv4Data, m.IPv6Data) {
 		if data.AddressSpace != addressSpace {
 			return p, fmt.Errorf("its addresses would come from another driver: add --ipam-driver ovl")

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 
@@ -162,6 +163,38 @@ func TestForgotten(t *testing.T) {
 	w, failure := r.call(t, "NetworkDriver.Nonsense", "{}")
 	if failure == "" {
 		t.Errorf("an unknown call is answered %v", w)
+	}
+}
+
+// TestRemovedUnheard: the subnet of a network that the engine removed while it found nobody
+// is free once that has been seen.
+func TestRemovedUnheard(t *testing.T) {
+	const again = `{"AddressSpace":"ovl","Pool":"10.90.0.0/16"}`
+	r := newRig(t)
+	began := time.Now()
+	r.must(t, "NetworkDriver.CreateNetwork", fmt.Sprintf(`{"NetworkID":%q,"IPv4Data":[{"AddressSpace":"ovl","Pool":"10.90.0.0/16"}]}`, dockerNet))
+	for name, c := range map[string]struct {
+		known map[string]bool
+		since time.Time
+	}{
+		"it is there":             {map[string]bool{dockerNet: true}, time.Now().Add(time.Hour)},
+		"it may be there by now":  {nil, began},
+		"others are, and it is":   {map[string]bool{"n1": true, dockerNet: true}, time.Now().Add(time.Hour)},
+		"it was not asked so far": {nil, time.Time{}},
+	} {
+		if gone, err := r.book.Forget(c.known, c.since); err != nil || len(gone) != 0 {
+			t.Errorf("%s: forgotten %v, %v", name, gone, err)
+		}
+	}
+	if _, failure := r.call(t, "IpamDriver.RequestPool", again); !strings.Contains(failure, "overlaps docker network") {
+		t.Errorf("the subnet of a network that is there: %q", failure)
+	}
+	if gone, err := r.book.Forget(map[string]bool{"n1": true}, time.Now().Add(time.Second)); err != nil || len(gone) != 1 || gone[0].ID != dockerNet {
+		t.Errorf("forgotten %v, %v", gone, err)
+	}
+	r.must(t, "IpamDriver.RequestPool", again)
+	if reopened, err := OpenBook(r.book.db); err != nil || len(reopened.List()) != 0 {
+		t.Errorf("on disk: %v, %v", reopened.List(), err)
 	}
 }
 

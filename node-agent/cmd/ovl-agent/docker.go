@@ -119,7 +119,7 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 		},
 	})
 	k.mirror = mirror.New(mirror.Config{
-		Engine: engine.New(strings.TrimPrefix(d.o.dockerEngine, "unix://")), Cluster: d.in, Book: bound{book}, Log: d.log,
+		Engine: engine.New(strings.TrimPrefix(d.o.dockerEngine, "unix://")), Cluster: d.in, Book: bound{book, d.log}, Log: d.log,
 		Networks: func() ([]cluster.Network, bool) { return mirrored(r.mirror) }, Refresh: r.mirror.Refresh,
 		Has: k.driver.Has, Describe: k.driver.Describe,
 		Reclaim: func(ctx context.Context, known map[string]bool, since time.Time) error {
@@ -131,7 +131,7 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 			if k.meet(links) {
 				r.loop.Wake(nil)
 			}
-			r.rename()
+			r.rename() // which costs little where all links are the same ones
 		},
 	})
 	return k, nil
@@ -189,7 +189,10 @@ func (k *docker) problems() []cluster.Problem {
 }
 
 // bound is the book as the mirror sees it.
-type bound struct{ *dockerdriver.Book }
+type bound struct {
+	*dockerdriver.Book
+	log *slog.Logger
+}
 
 // Bound implements [mirror.Book].
 func (b bound) Bound() map[string]string {
@@ -200,6 +203,15 @@ func (b bound) Bound() map[string]string {
 		}
 	}
 	return out
+}
+
+// Forget implements [mirror.Book].
+func (b bound) Forget(known map[string]bool, since time.Time) error {
+	gone, err := b.Book.Forget(known, since)
+	for _, p := range gone {
+		b.log.Info("a network that was removed from the container engine unheard is forgotten", "docker_network", p.ID, "network", p.Network)
+	}
+	return err
 }
 
 // Bind implements [mirror.Book].

@@ -39,6 +39,8 @@ type Cluster interface {
 type Book interface {
 	Bound() map[string]string // the caller's own
 	Bind(id, network string) error
+	// Forget takes out what is not among the engine's networks, as of a time.
+	Forget(known map[string]bool, since time.Time) error
 }
 
 // Config is what a Mirror is made of.
@@ -58,7 +60,8 @@ type Config struct {
 	// Reclaim ends the endpoints that the engine forgot: all but those known, that
 	// were made before since.
 	Reclaim func(ctx context.Context, known map[string]bool, since time.Time) error
-	// Bridges is told the links of the engine's own bridge networks, when they change.
+	// Bridges is told the links of the engine's own bridge networks after each look, also
+	// if they are called as before: one that was made anew is another link.
 	Bridges func(links []string)
 	// Changed is told that [Mirror.Problems] have changed.
 	Changed func()
@@ -233,8 +236,16 @@ func (m *Mirror) keepNetworks(ctx context.Context) error {
 // pass makes the engine's networks what the cluster's are.
 func (m *Mirror) pass(ctx context.Context) error {
 	have := Have{Bound: m.cfg.Book.Bound(), OnlyIPv6: m.cfg.Engine.OnlyIPv6()}
+	since := time.Now().Add(-relook) // an engine lists a network a moment after it has told of it
 	var err error
 	if have.Networks, err = m.cfg.Engine.Networks(ctx); err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, n := range have.Networks {
+		known[n.ID] = true
+	}
+	if err := m.cfg.Book.Forget(known, since); err != nil {
 		return err
 	}
 	m.tellBridges(have.Networks)

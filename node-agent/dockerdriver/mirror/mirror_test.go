@@ -270,6 +270,14 @@ func (w *world) Bind(id, network string) error {
 	return nil
 }
 
+// Forget implements [mirror.Book].
+func (w *world) Forget(known map[string]bool, _ time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.bound, func(id, _ string) bool { return !known[id] })
+	return nil
+}
+
 // want makes a network of the cluster, as ovlctl does.
 func (w *world) want(name, subnet string) {
 	w.change(func() { w.cluster[name] = wants(name, subnet) })
@@ -324,6 +332,24 @@ func TestFromTheEngine(t *testing.T) {
 	if w.made != 1 {
 		t.Errorf("%d networks made, want 1", w.made)
 	}
+}
+
+// Of a network that was removed while nobody listened it is not known who wanted that: it
+// comes back.
+func TestRemovedUnheard(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.until("the mirror listens", func() bool { return len(w.listeners) == 1 })
+	var id string
+	w.change(func() { id = w.add(userNetwork("blue", ten)) })
+	w.until("blue is the cluster's", func() bool { return w.bound[id] == "blue" })
+	w.stop()
+	w.change(func() { delete(w.docker, id) })
+	w.start()
+	w.until("it is back, and the old one forgotten", func() bool {
+		_, ok := w.has("blue")
+		return ok && len(w.cluster) == 1 && len(w.bound) == 0
+	})
 }
 
 // A network that others still use is not deleted, and comes back.
