@@ -11,9 +11,16 @@ import (
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
-// ways are the networks that are compared, by the name of what is reported.
+// ways are the networks that are compared, by the name of what is reported. The floors are
+// what no driver that is a plugin can be below: see floor.
 var ways = []struct{ name, network string }{
-	{"none", "none"}, {"bridge", "bridge"}, {"user-bridge", "plain"}, {"ovl", "blue"}, {"swarm-overlay", "swarm"},
+	{"none", "none"},
+	{"bridge", "bridge"},
+	{"user-bridge", "plain"},
+	{"floor-" + floorEmpty, "floor-" + floorEmpty},
+	{"floor-" + floorVeth, "floor-" + floorVeth},
+	{"ovl", "blue"},
+	{"swarm-overlay", "swarm"},
 }
 
 // compared makes an engine with a network of each kind, each used once already.
@@ -26,6 +33,8 @@ func compared(b *testing.B, v version) *engine {
 	e.docker(b, "swarm", "init", "--advertise-addr", "192.168.77.1")
 	e.docker(b, "network", "create", "-d", "overlay", "--attachable", "swarm")
 	e.network(b, "blue")
+	e.startFloor(b, floorEmpty)
+	e.startFloor(b, floorVeth)
 	for _, w := range ways {
 		if w.network == "none" {
 			continue
