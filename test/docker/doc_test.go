@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, is := labtest.Program(); is {
+		os.Exit(code)
+	}
 	if name := os.Getenv(floorEnv); name != "" {
 		fmt.Fprintln(os.Stderr, serveFloor(name))
 		os.Exit(1)

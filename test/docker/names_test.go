@@ -119,7 +119,7 @@ func TestNames(t *testing.T) {
 func TestNamesOfOthers(t *testing.T) {
 	everyEngine(t, func(t *testing.T, v version) {
 		l := labtest.Up(t, lab.Config{Hosts: 1})
-		outsideNames(t, l)
+		l.NameServer(t)
 		e := startEngine(t, l, "h1", v, config{})
 		l.Run(t, "control", "ovlctl", "network", "create", "blue")
 		e.network(t, "blue")

@@ -1,19 +1,13 @@
 package integration
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/miekg/dns"
 
 	"github.com/ovlnet/ovl/internal/lab"
 	"github.com/ovlnet/ovl/internal/lab/labtest"
@@ -204,94 +198,6 @@ func TestNamesWhileEtcdIsAway(t *testing.T) {
 	knows(t, db, "late.blue", "NOERROR "+late.Addr(t).String())
 }
 
-// nameServerEnv makes this test binary a name server: TestNameServer.
-const nameServerEnv = "OVL_TEST_NAMESERVER"
-
-// TestNameServer is the resolver that the hosts of a lab ask, when it is run on
-// the outside. It writes each question to stdout.
-func TestNameServer(t *testing.T) {
-	at := os.Getenv(nameServerEnv)
-	if at == "" {
-		return // it is no test
-	}
-	packets, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := new(net.ListenConfig).Listen(t.Context(), "tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(os.Stdout, "ready")
-	serve := dns.HandlerFunc(func(w dns.ResponseWriter, req *dns.Msg) {
-		q := req.Question[0]
-		fmt.Fprintln(os.Stdout, "question", w.RemoteAddr().Network(), strings.ToLower(q.Name), dns.TypeToString[q.Qtype])
-		m := new(dns.Msg).SetReply(req)
-		hdr := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: 300}
-		switch {
-		case strings.EqualFold(q.Name, "www.example.com.") && q.Qtype == dns.TypeA:
-			m.Answer = []dns.RR{&dns.A{Hdr: hdr, A: net.IPv4(198, 51, 100, 7)}}
-		case strings.EqualFold(q.Name, "big.example.com.") && q.Qtype == dns.TypeTXT:
-			for i := range 60 {
-				m.Answer = append(m.Answer, &dns.TXT{Hdr: hdr, Txt: []string{fmt.Sprintf("%02d %s", i, strings.Repeat("x", 40))}})
-			}
-		default:
-			m.Rcode = dns.RcodeNameError
-		}
-		if w.RemoteAddr().Network() == "udp" {
-			m.Truncate(dns.MinMsgSize)
-		}
-		_ = w.WriteMsg(m) // whoever asked has gone
-	})
-	var wg sync.WaitGroup
-	for _, s := range []*dns.Server{{PacketConn: packets, Handler: serve}, {Listener: streams, Handler: serve}} {
-		wg.Go(func() { _ = s.ActivateAndServe() }) // until somebody ends this process
-	}
-	wg.Wait()
-}
-
-// nameServer runs TestNameServer on the outside, makes the hosts ask it, and
-// returns what ends it and tells the questions that it got.
-func nameServer(t *testing.T, l *labtest.Lab) (asked func() []string) {
-	t.Helper()
-	const at = "192.168.77.254"
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd, err := l.Command(t.Context(), lab.Outside, "env", nameServerEnv+"="+at+":53", "OVL_BIN_DIR="+os.Getenv("OVL_BIN_DIR"), self, "-test.run=^TestNameServer$")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && lines.Text() != "ready" {
-		t.Log(lines.Text())
-	}
-	for _, host := range l.Members() {
-		l.Run(t, host, "sh", "-c", "echo nameserver "+at+" > /etc/resolv.conf")
-	}
-	return func() []string {
-		if err := lab.Interrupt(cmd); err != nil {
-			t.Fatal(err)
-		}
-		var questions []string
-		for lines.Scan() {
-			if q, ok := strings.CutPrefix(lines.Text(), "question "); ok {
-				questions = append(questions, q)
-			}
-		}
-		_ = cmd.Wait() // ended by the interrupt
-		return questions
-	}
-}
-
 func TestOtherNamesGoToTheHostsResolvers(t *testing.T) {
 	t.Parallel()
 	l := labtest.Up(t, lab.Config{Hosts: 1})
@@ -300,14 +206,14 @@ func TestOtherNamesGoToTheHostsResolvers(t *testing.T) {
 	web := l.Sandbox(t, "h1", "web", "--network", "blue")
 	dark := l.Sandbox(t, "h1", "dark", "--network", "dark")
 	digs(t, web, map[string]string{"www.example.com": "SERVFAIL"}) // the lab has no resolver yet
-	asked := nameServer(t, l)
+	asked := l.NameServer(t)
 
 	knows(t, web, "www.example.com", "NOERROR 198.51.100.7") // the file is looked at again
 	for range 3 {
 		digs(t, web, map[string]string{"www.example.com": "NOERROR 198.51.100.7", "WWW.example.COM": "NOERROR 198.51.100.7"})
 	}
 	digs(t, web, map[string]string{
-		"www.example.com MX": "NXDOMAIN", "nope.example.com": "NXDOMAIN", "nope": "NXDOMAIN", "nope.blue": "NXDOMAIN",
+		"www.example.com MX": "NOERROR", "nope.example.com": "NXDOMAIN", "nope": "NXDOMAIN", "nope.blue": "NXDOMAIN",
 		"x.other.ovl.internal": "NXDOMAIN", "-x 10.64.200.200": "NXDOMAIN",
 	})
 	for _, transport := range []string{"+tcp", "+notcp", "+noedns"} { // dig asks again over TCP, as everybody does

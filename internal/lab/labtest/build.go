@@ -20,6 +20,9 @@ func Main(m *testing.M) { os.Exit(Code(m)) }
 // Code builds the binaries, runs m's tests and returns their code, for a package
 // that has something to put away itself.
 func Code(m *testing.M) int {
+	if code, is := Program(); is {
+		return code
+	}
 	dir, remove, err := build(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
