@@ -45,6 +45,8 @@ containerd      containerd          containerd
 runc            runc                runc
 busybox         busybox-static      busybox
 docker-compose  docker-compose      docker-compose
+systemd-nspawn  systemd-container   systemd-container
+/usr/lib/systemd/systemd systemd    systemd
 '
 
 # Runtimes of containers on each host of a lab: see test/runtimes.
@@ -57,6 +59,7 @@ podman          podman              podman
 conmon          conmon              conmon
 lxc-start       lxc                 lxc
 systemd-nspawn  systemd-container   systemd-container
+/usr/lib/systemd/systemd systemd    systemd
 busybox         busybox-static      busybox
 tc              iproute2            iproute-tc
 '

@@ -81,6 +81,8 @@ type Keeper struct {
 	turn chan struct{}
 	wake chan struct{}
 	loop loopState // of the holder of turn
+	// settled is closed when nothing of before this boot stands in the way: see [Keeper.Settled].
+	settled chan struct{}
 
 	mu    sync.Mutex // guards all below, never held over I/O to the store
 	self  cluster.Host
@@ -168,7 +170,29 @@ func Open(cfg Config) (*Keeper, error) {
 		k.rows[key] = row{diskSubnet: s}
 	}
 	k.shown = k.viewLocked()
+	k.settled = make(chan struct{})
+	if c.ownership.Lease == 0 || c.ownership.BootID == cfg.BootID {
+		close(k.settled)
+	}
 	return k, nil
+}
+
+// Settled is closed once this process speaks for its host, and may attach. At once if it
+// follows another of the same boot, or is the host's first. After a crash of the host the
+// session of before lives on for its time; who starts containers waits for this, since what
+// they ask for is refused until then. With the store away, or a clone alive, it may never
+// be closed.
+func (k *Keeper) Settled() <-chan struct{} { return k.settled }
+
+// noteSettled closes settled if it is time. It is called by Run alone.
+func (k *Keeper) noteSettled() {
+	select {
+	case <-k.settled:
+	default:
+		if k.incumbent() && k.MayAttach() == nil {
+			close(k.settled)
+		}
+	}
 }
 
 // Held returns this host's subnets, by network and prefix.

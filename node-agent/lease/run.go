@@ -63,6 +63,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		k.setConnected(!errors.Is(err, store.ErrUnavailable))
 		k.notify()
+		k.noteSettled()
 		k.rest(ctx, fails, next)
 	}
 }

@@ -62,10 +62,26 @@ func TestTakeOverOwnSession(t *testing.T) {
 		h.kill()
 		h.start()
 		synctest.Wait()
+		h.settled(true) // by the disk alone, were the store away
 		if s, _ := r.session(h); s.Instance != h.instance {
 			t.Errorf("session of %s, want %s", s.Instance, h.instance)
 		}
 	})
+}
+
+// settled checks whether the keeper says that it is.
+func (h *host) settled(want bool) {
+	h.r.t.Helper()
+	select {
+	case <-h.keeper.Settled():
+		if !want {
+			h.r.t.Errorf("settled with the session of before alive")
+		}
+	default:
+		if want {
+			h.r.t.Errorf("not settled")
+		}
+	}
 }
 
 // After a reboot the old session may be a clone's: wait until it ends.
@@ -75,11 +91,14 @@ func TestReboot(t *testing.T) {
 		h := r.addHost().start()
 		synctest.Wait()
 		l := h.take(network)
+		h.settled(true) // its first run
 		h.reboot(2 * time.Second)
 		synctest.Wait()
 		h.ownership(lease.OwnershipConflict)
+		h.settled(false)
 		time.Sleep(15 * time.Second)
 		h.ownership(lease.OwnershipHeld)
+		h.settled(true)
 		h.want(l.Prefix, lease.StateHeld)
 		if keys := r.keys(store.ClonesPrefix); len(keys) != 0 {
 			t.Errorf("clones: %v", keys)

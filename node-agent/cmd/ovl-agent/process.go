@@ -27,6 +27,6 @@ func writePID(path string) error {
 	return nil
 }
 
-// daemonReady tells systemd, if that started us (Type=notify), that the socket
-// answers.
+// daemonReady tells systemd, if that started us (Type=notify), that the sockets
+// answer.
 func daemonReady() (bool, error) { return daemon.SdNotify(false, daemon.SdNotifyReady) }

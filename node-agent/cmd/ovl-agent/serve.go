@@ -362,10 +362,32 @@ func (d *program) run(ctx context.Context) error {
 			Ready: map[string]telemetry.Check{"loop": r.loop.Healthy, "subnets": func(context.Context) error { return r.keeper.MayAttach() }},
 		})
 	})
+	g.Go(func() error { return d.ready(ctx, r.keeper.Settled()) })
+	return g.Wait()
+}
+
+// settling is how much longer than a session an agent has at most, after a boot, until
+// systemd is told that it is ready: what is left of the session of before, and some time
+// for the store to notice.
+const settling = 5 * time.Second
+
+// ready tells systemd that the agent is ready, for which Docker waits (deploy/systemd): a
+// container that cannot be attached when Docker starts stays down, whatever its restart
+// policy. An agent that is in conflict for longer, or without its store, serves what it can.
+func (d *program) ready(ctx context.Context, settled <-chan struct{}) error {
+	late := time.NewTimer(d.o.sessionTTL + settling)
+	defer late.Stop()
+	select {
+	case <-settled:
+	case <-late.C:
+		d.log.Warn("ready, though not yet settled: the store is away, or another agent has this host's identity")
+	case <-ctx.Done():
+		return nil
+	}
 	if _, err := daemonReady(); err != nil {
 		d.log.Warn("systemd was not told that the agent is ready", "err", err)
 	}
-	return g.Wait()
+	return nil
 }
 
 // bootID returns the kernel's identity of this boot.
