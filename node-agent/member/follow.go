@@ -76,7 +76,7 @@ func (m *Member) tell() {
 // answers there, with another CA, is noted for [Member.Problems] and Renew.
 func (m *Member) Client() *tls.Config {
 	return m.Credential.ClientNoting(func(refused error) {
-		if m.stranger.Swap(identity.FaultOf(refused) == identity.WrongCA) != m.stranger.Load() {
+		if now := identity.FaultOf(refused) == identity.WrongCA; m.stranger.Swap(now) != now {
 			m.tell()
 		}
 	})
