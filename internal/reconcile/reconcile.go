@@ -262,8 +262,8 @@ func (p *pass) touch(op dataplane.Op) {
 			p.written.Add(ns, dataplane.Of(dataplane.TableRoute))
 		}
 	case link.Kind == dataplane.Veth:
-		// The other end comes and goes with this one.
-		p.written.Add(dataplane.Host, dataplane.Of(dataplane.TableLink))
+		// The other end comes and goes with this one, and the qdisc on it.
+		p.written.Add(dataplane.Host, dataplane.Of(dataplane.TableLink, dataplane.TableQdisc))
 		if ns != dataplane.Host {
 			p.written.Add(ns, dataplane.NSTables)
 		} else if other, ok := p.container(link.Name); ok {
