@@ -15,11 +15,22 @@ import (
 	"github.com/ovlnet/ovl/test/containerd"
 )
 
-// The ranges of the pods, which is that of the network pods, and of the services.
+// The ranges of the pods, which are those of the network pods, and of the services, in
+// both families.
 const (
-	podRange     = "10.244.0.0/16"
-	serviceRange = "10.96.0.0/16"
+	podRange      = "10.244.0.0/16"
+	podRange6     = "fd24::/48"
+	serviceRange  = "10.96.0.0/16"
+	serviceRange6 = "fd96::/112"
 )
+
+// address6 is what a host of the lab has besides its own address.
+func (k *kubernetes) address6(tb testing.TB, host string) string {
+	tb.Helper()
+	h, err := k.Host(host)
+	must(tb, err)
+	return "fd77::" + h.Address[strings.LastIndex(h.Address, ".")+1:]
+}
 
 // programs are those that the one program is.
 var programs = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"}
@@ -47,6 +58,12 @@ func up(t *testing.T, name string) *kubernetes {
 	must(t, err)
 	for _, p := range programs {
 		must(t, os.Symlink(kube, filepath.Join(k.bin, p)))
+	}
+	for _, h := range append(l.Members(), "outside") {
+		l.Run(t, h, "ip", "address", "add", k.address6(t, h)+"/64", "dev", "eth0", "nodad")
+	}
+	for _, h := range l.Members() {
+		l.Run(t, h, "ip", "-6", "route", "add", "default", "via", k.address6(t, "outside")) // without one nobody sends to a service
 	}
 	control, err := l.Host(lab.Control)
 	must(t, err)
@@ -108,7 +125,7 @@ func (k *kubernetes) controlPlane(t *testing.T, address string) {
 		"--listen-client-urls", etcd, "--advertise-client-urls", etcd, "--listen-peer-urls", "http://127.0.0.1:2380")
 	start("kube-apiserver", "--etcd-servers", etcd, "--bind-address", address, "--advertise-address", address,
 		"--cert-dir", k.files, "--token-auth-file", k.file("tokens.csv"), "--authorization-mode", "Node,RBAC",
-		"--service-cluster-ip-range", serviceRange, "--service-account-issuer", "https://kubernetes.default.svc",
+		"--service-cluster-ip-range", serviceRange+","+serviceRange6, "--service-account-issuer", "https://kubernetes.default.svc",
 		"--service-account-key-file", k.file("accounts.key"), "--service-account-signing-key-file", k.file("accounts.key"),
 		"--allow-privileged")
 	labtest.Until(t, "the API is ready", func() error {
@@ -145,7 +162,7 @@ func (k *kubernetes) node(t *testing.T, host string) {
 	k.Run(t, host, "mkdir", "-p", "/etc/kubernetes/manifests")
 	k.kubelet[host] = k.StartDaemon(t, host, "kubelet", filepath.Join(k.bin, "kubelet"),
 		"--kubeconfig", k.config("system:node:"+host), "--config", k.file("kubelet.json"), "--root-dir", "/run/kubelet",
-		"--hostname-override", host, "--node-ip", h.Address)
+		"--hostname-override", host, "--node-ip", h.Address+","+k.address6(t, host))
 	labtest.Until(t, "node "+host+" has registered", func() error {
 		_, err := k.Exec(t.Context(), lab.Control, k.kubectl("get", "node", host)...)
 		return err

@@ -16,6 +16,7 @@ import (
 // as it ships, but for the controller's address and the image, installs the plugin
 // and runs the agents.
 func TestDaemonSet(t *testing.T) {
+	t.Parallel()
 	k := up(t, "kube-daemon")
 	archive := k.file("ovl.tar")
 	pack := exec.CommandContext(t.Context(), "go", "run", "../../deploy/image", "-bin", k.Config().BinDir, "-name", "registry.example/ovl:dev", "-o", archive)
@@ -26,7 +27,7 @@ func TestDaemonSet(t *testing.T) {
 		k.containerd[h].Import(t, archive)
 		k.node(t, h)
 	}
-	k.Run(t, lab.Control, "ovlctl", "network", "create", "pods", "--subnet", podRange, "--services")
+	k.Run(t, lab.Control, "ovlctl", "network", "create", "pods", "--subnet", podRange, "--subnet", podRange6, "--services")
 	token := k.Run(t, lab.Control, "ovlctl", "token", "create", "--uses", "2", "-o", "name")
 
 	manifests := k.manifests(t)
@@ -46,6 +47,9 @@ func TestDaemonSet(t *testing.T) {
 	k.do(t, "-n", "ovl", "rollout", "restart", "daemonset/ovl-agent")
 	k.do(t, "-n", "ovl", "rollout", "status", "daemonset/ovl-agent", patience)
 	ping.NoneLost(t)
+	if unready := k.do(t, "get", "events", "--field-selector", "reason=NodeNotReady", "-o", "jsonpath={.items[*].message}"); unready != "" {
+		t.Errorf("the update made nodes unready, and their pods with them: %s", unready)
+	}
 	three := k.pod(t, "h2", "three").ready(t)
 	got, err = one.asks(t, three.at(t))
 	hears(t, "pod one asks pod three, which is new", "three", one.addr(t).String(), got, err)

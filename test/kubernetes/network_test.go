@@ -14,7 +14,7 @@ import (
 // agents. A node is not ready before ovl is.
 func (k *kubernetes) join(t *testing.T) {
 	t.Helper()
-	k.Run(t, lab.Control, "ovlctl", "network", "create", "pods", "--subnet", podRange, "--services")
+	k.Run(t, lab.Control, "ovlctl", "network", "create", "pods", "--subnet", podRange, "--subnet", podRange6, "--services")
 	for _, h := range k.Members() {
 		k.Run(t, h, "cp", filepath.Join(k.Config().BinDir, "ovl-cni"), "/opt/cni/bin/ovl")
 		k.node(t, h)
@@ -31,6 +31,7 @@ func (k *kubernetes) join(t *testing.T) {
 
 // TestPods runs its parts one after the other in one cluster.
 func TestPods(t *testing.T) {
+	t.Parallel()
 	k := up(t, "kube-pods")
 	k.join(t)
 	before := map[string]string{"h1": k.Dump(t, "h1"), "h2": k.Dump(t, "h2")}

@@ -54,17 +54,23 @@ func (p pod) exec(tb testing.TB, args ...string) labtest.Result {
 	return p.k.Do(tb, "control", p.k.kubectl(append([]string{"exec", p.name, "--"}, args...)...)...)
 }
 
-// addr returns the pod's address, as the API has it.
-func (p pod) addr(tb testing.TB) netip.Addr {
+// addrs returns the pod's addresses, as the API has them: one of each family.
+func (p pod) addrs(tb testing.TB) []netip.Addr {
 	tb.Helper()
 	var got struct {
 		Status struct {
-			PodIP netip.Addr
+			PodIPs []struct{ IP netip.Addr }
 		}
 	}
 	must(tb, json.Unmarshal([]byte(p.k.do(tb, "get", "pod", p.name, "-o", "json")), &got))
-	return got.Status.PodIP
+	if ips := got.Status.PodIPs; len(ips) != 2 || !ips[0].IP.Is4() || !ips[1].IP.Is6() {
+		tb.Fatalf("addresses of pod %s: %v; want one of each family", p.name, ips)
+	}
+	return []netip.Addr{got.Status.PodIPs[0].IP, got.Status.PodIPs[1].IP}
 }
+
+// addr returns the pod's first address.
+func (p pod) addr(tb testing.TB) netip.Addr { tb.Helper(); return p.addrs(tb)[0] }
 
 // said is an answer of `peer serve`: by whom, and by which address he knows the
 // asking one.
@@ -79,7 +85,7 @@ func (p pod) asks(tb testing.TB, address string) (said, error) {
 // asks is [pod.asks] of a process of a host of the lab.
 func (k *kubernetes) asks(tb testing.TB, host, address string) (said, error) {
 	tb.Helper()
-	return answer(address, k.Do(tb, host, "curl", "-sS", "-m", "20", "http://"+address+"/"))
+	return answer(address, k.Do(tb, host, "curl", "-gsS", "-m", "20", "http://"+address+"/"))
 }
 
 func answer(address string, r labtest.Result) (s said, err error) {
@@ -102,4 +108,10 @@ func hears(tb testing.TB, what, by, from string, got said, err error) {
 func (p pod) at(tb testing.TB) string {
 	tb.Helper()
 	return netip.AddrPortFrom(p.addr(tb), 8080).String()
+}
+
+// at6 is [pod.at] in the other family.
+func (p pod) at6(tb testing.TB) string {
+	tb.Helper()
+	return netip.AddrPortFrom(p.addrs(tb)[1], 8080).String()
 }

@@ -38,6 +38,8 @@ func (k *kubernetes) testReach(t *testing.T) {
 		for _, asked := range []pod{one, two, beside} {
 			got, err := asking.asks(t, asked.at(t))
 			hears(t, asking.name+" asks "+asked.name, asked.name, asking.addr(t).String(), got, err)
+			got, err = asking.asks(t, asked.at6(t))
+			hears(t, asking.name+" asks "+asked.name+" by IPv6", asked.name, asking.addrs(t)[1].String(), got, err)
 		}
 		got, err := asking.asks(t, host.at(t))
 		hears(t, asking.name+" asks node h2", "h2", "", got, err)
@@ -46,6 +48,8 @@ func (k *kubernetes) testReach(t *testing.T) {
 		for _, node := range k.Members() {
 			got, err := k.asks(t, node, asked.at(t))
 			hears(t, "node "+node+" asks "+asked.name, asked.name, "", got, err)
+			got, err = k.asks(t, node, asked.at6(t))
+			hears(t, "node "+node+" asks "+asked.name+" by IPv6", asked.name, "", got, err)
 		}
 		got, err := host.asks(t, asked.at(t))
 		hears(t, "a pod on the network of h2 asks "+asked.name, asked.name, "", got, err)
@@ -78,19 +82,26 @@ func (k *kubernetes) testHostPort(t *testing.T) {
 	}).ready(t)
 	near, far := k.pod(t, "h1", "near").ready(t), k.pod(t, "h2", "far").ready(t)
 	const at = "192.168.77.1:18080"
+	at6 := "[" + k.address6(t, "h1") + "]:18080"
 	outside, err := k.Host("outside")
 	must(t, err)
 	got, err := k.asks(t, "outside", at)
 	hears(t, "a stranger asks", "web", outside.Address, got, err)
 	got, err = k.asks(t, "h2", at)
 	hears(t, "another node asks", "web", "192.168.77.2", got, err)
-	for _, host := range []string{at, "127.0.0.1:18080"} {
+	for _, asking := range []string{"outside", "h2"} {
+		got, err = k.asks(t, asking, at6)
+		hears(t, asking+" asks by IPv6", "web", k.address6(t, asking), got, err)
+	}
+	for _, host := range []string{at, "127.0.0.1:18080", at6} {
 		got, err = k.asks(t, "h1", host)
 		hears(t, "the node itself asks "+host, "web", "", got, err)
 	}
 	for _, p := range []pod{web, near, far} {
-		got, err = p.asks(t, at)
-		hears(t, p.name+" asks", "web", "", got, err)
+		for _, at := range []string{at, at6} {
+			got, err = p.asks(t, at)
+			hears(t, p.name+" asks "+at, "web", "", got, err)
+		}
 	}
 	k.remove(t, web)
 	if got, err := k.asks(t, "outside", at); err == nil {

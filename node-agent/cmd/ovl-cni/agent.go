@@ -12,6 +12,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -22,15 +23,21 @@ import (
 // patience bounds a command. Runtimes wait for minutes, and hold a lock.
 const patience = 60 * time.Second
 
+// redial is how soon an agent that is away is tried again: it is on this host.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
+	MinConnectTimeout: time.Second,
+}
+
 // errTaken is the code for what somebody else has: an address, a port of the host, or the
 // container's ID. Codes from 100 on are the plugin's.
 const errTaken uint = 101
 
 // plugin answers the commands.
 type plugin struct {
-	getenv   func(string) string
-	stdout   io.Writer
-	patience time.Duration
+	getenv             func(string) string
+	stdout             io.Writer
+	patience, comeback time.Duration
 }
 
 // agent is the agent of this host.
@@ -53,7 +60,7 @@ func (p plugin) ask(r *request, do func(context.Context, agent) error) error {
 		shut.Store(refused)
 		return conn, err
 	}
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial))
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial), grpc.WithConnectParams(redial))
 	if err != nil {
 		return invalid("socket: %q: %v", socket, err)
 	}

@@ -139,6 +139,8 @@ func (f *fakeAgent) GetDiff(_ context.Context, m *ovlv1.GetDiffRequest) (*ovlv1.
 }
 
 func (f *fakeAgent) GetStatus(context.Context, *ovlv1.GetAgentStatusRequest) (*ovlv1.AgentStatus, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return f.status, f.refusal
 }
 

@@ -82,7 +82,7 @@ func run(about string) (spoken string, err *types.Error) {
 		_ = json.Unmarshal(raw, &conf) // the library says what is wrong with it
 		spoken = conf.CNIVersion
 	}
-	p := plugin{getenv: os.Getenv, stdout: os.Stdout, patience: patience}
+	p := plugin{getenv: os.Getenv, stdout: os.Stdout, patience: patience, comeback: comeback}
 	return spoken, skel.PluginMainFuncsWithError(skel.CNIFuncs{Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status},
 		version.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0"), about)
 }

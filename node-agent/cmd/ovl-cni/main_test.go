@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -282,9 +283,8 @@ func TestStatus(t *testing.T) {
 	c := call{command: "STATUS", socket: f.socket, conf: `{"cniVersion":"1.1.0","name":"blue","type":"ovl"}`}
 	c.must(t, nil)
 	for text, s := range map[string]*ovlv1.AgentStatus{
-		"just started": {Ownership: "held"},
-		"draining":     {Passes: 1, Ownership: "held", Host: &ovlv1.Host{Draining: true}},
-		"fenced":       {Passes: 1, Ownership: "fenced"},
+		"draining": {Passes: 1, Ownership: "held", Host: &ovlv1.Host{Draining: true}},
+		"fenced":   {Passes: 1, Ownership: "fenced"},
 	} {
 		f.status = s
 		c.fails(t, types.ErrPluginNotAvailable, text)
@@ -298,8 +298,46 @@ func TestStatus(t *testing.T) {
 	}
 	f.status = &ovlv1.AgentStatus{Passes: 1, Ownership: "held", Problems: []*ovlv1.Problem{{Severity: "error", Subject: "network red", What: "x"}}}
 	c.must(t, nil)
-	c.socket += "x"
-	c.fails(t, types.ErrPluginNotAvailable, "no ovl-agent answers at "+c.socket)
+}
+
+// An agent that is away, or has only just started, is given some time.
+func TestStatusWaits(t *testing.T) {
+	f := startAgent(t)
+	ask := func(socket string, comeback time.Duration) error {
+		p := plugin{getenv: func(string) string { return socket }, stdout: io.Discard, patience: time.Minute, comeback: comeback}
+		return p.status(&skel.CmdArgs{StdinData: []byte(`{"cniVersion":"1.1.0","name":"blue","type":"ovl"}`)})
+	}
+	fails := func(err error, says string) {
+		t.Helper()
+		if e, ok := errors.AsType[*types.Error](err); !ok || e.Code != types.ErrPluginNotAvailable || !strings.Contains(e.Msg, says) {
+			t.Errorf("%v, want code %d and %q", err, types.ErrPluginNotAvailable, says)
+		}
+	}
+	fails(ask(f.socket+"x", 200*time.Millisecond), "no ovl-agent answers at "+f.socket+"x: connect: no such file or directory")
+	f.started(0)
+	fails(ask(f.socket, 200*time.Millisecond), "just started")
+
+	asked := make(chan error, 1)
+	go func() { asked <- ask(f.socket, time.Minute) }()
+	f.started(1)
+	if err := <-asked; err != nil {
+		t.Errorf("of an agent that has started meanwhile: %v", err)
+	}
+	late := filepath.Join(t.TempDir(), "agent.sock")
+	go func() { asked <- ask(late, time.Minute) }()
+	if err := os.Symlink(f.socket, late); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-asked; err != nil {
+		t.Errorf("of an agent that has come back: %v", err)
+	}
+}
+
+// started has the fake agent say how many passes it has made.
+func (f *fakeAgent) started(passes uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status = &ovlv1.AgentStatus{Passes: passes, Ownership: "held"}
 }
 
 func TestVersionAndAbout(t *testing.T) {
@@ -350,7 +388,7 @@ func TestPatience(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	p := plugin{getenv: func(string) string { return socket }, stdout: io.Discard, patience: 200 * time.Millisecond}
+	p := plugin{getenv: func(string) string { return socket }, stdout: io.Discard, patience: 200 * time.Millisecond, comeback: comeback}
 	args := &skel.CmdArgs{ContainerID: "web", IfName: "eth0", Netns: "/run/netns/nowhere", StdinData: []byte(`{"cniVersion":"1.1.0","name":"blue","type":"ovl","prevResult":{"cniVersion":"1.1.0"},"cni.dev/valid-attachments":[]}`)}
 	for name, verb := range map[string]func(*skel.CmdArgs) error{"DEL": p.del, "CHECK": p.check, "GC": p.gc} {
 		if e, ok := errors.AsType[*types.Error](verb(args)); !ok || e.Code != types.ErrTryAgainLater {
