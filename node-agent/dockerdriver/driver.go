@@ -56,7 +56,8 @@ type Driver struct {
 	mu sync.Mutex
 	// granted are pools that were given out a moment ago, and until when they are kept
 	// from others: CreateNetwork follows, and writes them into the book.
-	granted map[netip.Prefix]time.Time
+	granted   map[netip.Prefix]time.Time
+	processes map[string]int // of endpoints' containers, by ID: see Runs
 }
 
 // New returns a driver.
@@ -64,7 +65,7 @@ func New(cfg Config) *Driver {
 	if cfg.Answered == nil {
 		cfg.Answered = func(string, bool) {}
 	}
-	return &Driver{cfg: cfg, granted: map[netip.Prefix]time.Time{}}
+	return &Driver{cfg: cfg, granted: map[netip.Prefix]time.Time{}, processes: map[string]int{}}
 }
 
 // Endpoint is one of the engine's endpoints that is attached here.

@@ -174,8 +174,15 @@ func answerJoin(a cluster.Attachment, n cluster.Network, page Page) joined {
 	return out
 }
 
-// leave takes the interface back: the engine moves it out of the container next.
+// leave takes the interface back: the engine moves it out of the container next. From one that
+// has ended it need not come: DeleteEndpoint would follow at once, and to take a link down,
+// rename it and move it takes the kernel as long as to remove it. An engine that finds no
+// link in a namespace that it takes down does not mind (releaseOSSboxResources in
+// libnetwork/sandbox_linux.go); in one that lives on it would keep it in its count.
 func (d *Driver) leave(ctx context.Context, m endpointRef) (any, error) {
+	if a, ok := d.cfg.Attachments.Get(m.EndpointID); ok && d.hasEnded(a) {
+		return nil, d.detach(ctx, m.EndpointID)
+	}
 	if err := d.cfg.Attachments.TakeBack(ctx, m.EndpointID); err != nil && status.Code(err) != codes.NotFound {
 		return nil, plain(err)
 	}
@@ -191,6 +198,7 @@ func (d *Driver) detach(ctx context.Context, id string) error {
 	if err := checkID("endpoint", id); err != nil {
 		return fmt.Errorf("delete endpoint: %w", err)
 	}
+	d.forgetProcess(id)
 	if a, ok := d.cfg.Attachments.Get(id); !ok || a.Stage == cluster.Placed {
 		return nil // not ours to end: an ID of the engine's is no other runtime's
 	}

@@ -185,6 +185,9 @@ func TestContainers(t *testing.T) {
 			one.docker(t, "network", "disconnect", "blue", "web")
 			one.mustReach(t, "web", two.address(t, "far", "red"))
 			one.mustReach(t, "web", "192.168.77.254") // by the way of the other network now
+			if got := one.docker(t, "stats", "--no-stream", "--format", "{{.NetIO}}", "web"); !strings.Contains(got, "B / ") {
+				t.Errorf("docker stats: %q: the engine counts a link that is gone", got)
+			}
 			if err := get(t, l, "outside", "192.168.77.1:8080"); err != nil {
 				t.Errorf("the port did not move with the way out: %v", err)
 			}

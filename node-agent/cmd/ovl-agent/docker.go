@@ -121,7 +121,7 @@ func (d *program) dockerRooms(r *running) (*docker, error) {
 	k.mirror = mirror.New(mirror.Config{
 		Engine: engine.New(strings.TrimPrefix(d.o.dockerEngine, "unix://")), Cluster: d.in, Book: bound{book, d.log}, Log: d.log,
 		Networks: func() ([]cluster.Network, bool) { return mirrored(r.mirror) }, Refresh: r.mirror.Refresh,
-		Has: k.driver.Has, Describe: k.driver.Describe,
+		Has: k.driver.Has, Runs: k.driver.Runs, Describe: k.driver.Describe,
 		Reclaim: func(ctx context.Context, known map[string]bool, since time.Time) error {
 			_, err := k.driver.Reclaim(ctx, known, since)
 			return err

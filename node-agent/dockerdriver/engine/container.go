@@ -18,6 +18,8 @@ const shortID = 12
 type Container struct {
 	ID, Name string
 	Hostname string // its own, or that which engines give
+	Pid      int    // of its first process; 0: it does not run
+	Ended    bool   // it has run, and does no more
 	On       []Plugged
 }
 
@@ -35,6 +37,10 @@ type containerMessage struct {
 	Config struct {
 		Hostname string
 	}
+	State struct {
+		Status string
+		Pid    int
+	}
 	NetworkSettings struct {
 		Networks map[string]plugMessage
 	}
@@ -49,7 +55,8 @@ type plugMessage struct {
 }
 
 func (m containerMessage) container() Container {
-	c := Container{ID: m.ID, Name: strings.ToLower(strings.TrimPrefix(m.Name, "/")), Hostname: m.Config.Hostname}
+	c := Container{ID: m.ID, Name: strings.ToLower(strings.TrimPrefix(m.Name, "/")), Hostname: m.Config.Hostname, Pid: m.State.Pid}
+	c.Ended = c.Pid == 0 && (m.State.Status == "exited" || m.State.Status == "dead")
 	for _, p := range m.NetworkSettings.Networks {
 		c.On = append(c.On, p.plugged(c))
 	}

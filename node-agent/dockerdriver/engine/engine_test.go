@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -98,6 +99,27 @@ func TestContainer(t *testing.T) {
 		}
 		if on := c.On[0]; c.Name != "web" || on.EndpointID != "e" || !slices.Equal(on.Aliases, []string{"0123456789ab", "www"}) || !slices.Equal(on.Addrs, []netip.Addr{netip.MustParseAddr("10.70.1.2")}) {
 			t.Errorf("%s: %+v", name, c)
+		}
+	}
+}
+
+// A container that has not begun yet has no more of a process than one that has ended.
+func TestContainersProcess(t *testing.T) {
+	for state, want := range map[string]Container{
+		`{"Status":"running","Pid":4711}`: {Pid: 4711},
+		`{"Status":"paused","Pid":4711}`:  {Pid: 4711},
+		`{"Status":"exited","Pid":0}`:     {Ended: true},
+		`{"Status":"dead"}`:               {Ended: true},
+		`{"Status":"created"}`:            {},
+		`{"Status":"restarting"}`:         {},
+		`{}`:                              {},
+	} {
+		var m containerMessage
+		if err := json.Unmarshal([]byte(`{"Id":"c1","State":`+state+`}`), &m); err != nil {
+			t.Fatal(err)
+		}
+		if c := m.container(); c.Pid != want.Pid || c.Ended != want.Ended {
+			t.Errorf("%s: %+v", state, c)
 		}
 	}
 }

@@ -55,6 +55,8 @@ type Config struct {
 	Refresh func(ctx context.Context) error
 	// Has reports whether an endpoint of that ID is attached here for the engine.
 	Has func(endpoint string) bool
+	// Runs says which process the container of an endpoint runs as; 0: it has ended.
+	Runs func(endpoint string, pid int)
 	// Describe says how the container of an endpoint is called.
 	Describe func(ctx context.Context, endpoint string, is attach.Description) error
 	// Reclaim ends the endpoints that the engine forgot: all but those known, that

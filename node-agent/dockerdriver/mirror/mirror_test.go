@@ -40,6 +40,7 @@ type world struct {
 	refused    error // what the controller says to a deletion
 	bound      map[string]string
 	described  map[string]string
+	processes  map[string]int
 	reclaimed  []string
 	mirror     *mirror.Mirror
 	news       chan struct{}
@@ -49,12 +50,13 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		t: t, socket: filepath.Join(t.TempDir(), "d.sock"), docker: map[string]map[string]any{}, containers: map[string]string{},
-		cluster: map[string]cluster.Network{}, bound: map[string]string{}, described: map[string]string{}, news: make(chan struct{}, 1),
+		cluster: map[string]cluster.Network{}, bound: map[string]string{}, described: map[string]string{}, processes: map[string]int{}, news: make(chan struct{}, 1),
 	}
 	w.mirror = mirror.New(mirror.Config{
 		Engine: engine.New(w.socket), Cluster: w, Book: w, Log: slog.New(slog.DiscardHandler),
 		Networks: w.networks, Refresh: func(context.Context) error { return nil },
-		Has: func(endpoint string) bool { return endpoint == "e1" || endpoint == "e2" },
+		Has:  func(endpoint string) bool { return endpoint == "e1" || endpoint == "e2" },
+		Runs: func(endpoint string, pid int) { w.change(func() { w.processes[endpoint] = pid }) },
 		Describe: func(_ context.Context, endpoint string, is attach.Description) error {
 			w.change(func() { w.described[endpoint] = is.Name + " " + strings.Join(is.Aliases, ",") })
 			return nil
@@ -393,18 +395,20 @@ func TestDeletedInUse(t *testing.T) {
 func TestEngineComesBack(t *testing.T) {
 	w := newWorld(t)
 	w.want("blue", ten)
-	w.containers["c1"] = `{"Id":"c1","Name":"/web","NetworkSettings":{"Networks":{"blue":{"NetworkID":"n1","EndpointID":"e1","Aliases":["www"]}}}}`
+	w.containers["c1"] = `{"Id":"c1","Name":"/web","State":{"Status":"running","Pid":7},"NetworkSettings":{"Networks":{"blue":{"NetworkID":"n1","EndpointID":"e1","Aliases":["www"]}}}}`
 	w.start()
-	w.until("web is described", func() bool { return w.described["e1"] == "web c1,www" && slices.Equal(w.reclaimed, []string{"e1"}) })
+	w.until("web is described", func() bool {
+		return w.described["e1"] == "web c1,www" && w.processes["e1"] == 7 && slices.Equal(w.reclaimed, []string{"e1"})
+	})
 	w.stop()
 	w.change(func() {
 		w.cluster["red"] = wants("red", eleven)
-		w.containers["c1"] = strings.Replace(w.containers["c1"], "/web", "/front", 1)
+		w.containers["c1"] = strings.NewReplacer("/web", "/front", `"running","Pid":7`, `"exited","Pid":0`).Replace(w.containers["c1"])
 	})
 	w.start()
 	w.until("all is as it should be", func() bool {
 		_, ok := w.has("red")
-		return ok && w.described["e1"] == "front c1,www"
+		return ok && w.described["e1"] == "front c1,www" && w.processes["e1"] == 0
 	})
 	w.change(func() {
 		w.containers["c2"] = `{"Id":"c2","Name":"/db","NetworkSettings":{"Networks":{"blue":{"NetworkID":"n1","EndpointID":"e2"}}}}`

@@ -131,6 +131,9 @@ func (m *Mirror) describe(ctx context.Context, c engine.Container) ([]cluster.Pr
 		if !m.cfg.Has(on.EndpointID) {
 			continue
 		}
+		if c.Pid != 0 || c.Ended {
+			m.cfg.Runs(on.EndpointID, c.Pid)
+		}
 		is, problem := Describe(c, on)
 		if problem != nil {
 			problems = append(problems, *problem)
