@@ -3,11 +3,14 @@
 package docker
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
@@ -56,26 +59,33 @@ func TestEngineKilledInTheMiddle(t *testing.T) {
 	everyEngine(t, func(t *testing.T, v version) {
 		_, one, two := pair(t, v, config{})
 		two.run(t, "--name", "db", "--network", "blue")
-		offered := func() error {
-			if !strings.Contains(one.Run(t, "h1", "ip", "-o", "link"), " ovp") {
-				return errors.New("no interface waits for the engine")
+		// An interface waits for the engine on the host for some milliseconds, and then it is
+		// in the container.
+		offered := func() {
+			links := one.links(t)
+			for links.Scan() {
+				if strings.Contains(links.Text(), " ovp") {
+					return
+				}
 			}
-			return nil
+			t.Error("no interface waited for the engine")
 		}
-		attached := func() error {
-			if !strings.Contains(one.Run(t, "h1", "ovlctl", "agent", "plan"), "netns /var/run/docker/netns") {
-				return errors.New("no interface has arrived")
-			}
-			return nil
+		attached := func() {
+			labtest.Until(t, "an interface has arrived", func() error {
+				if !strings.Contains(one.Run(t, "h1", "ovlctl", "agent", "plan"), "netns /var/run/docker/netns") {
+					return errors.New("no interface has arrived")
+				}
+				return nil
+			})
 		}
-		for name, moment := range map[string]func() error{"an interface waits for it": offered, "an interface has arrived": attached} {
+		for _, moment := range []func(){offered, attached} {
 			var ended sync.WaitGroup
 			for n := range 6 {
 				ended.Go(func() {
 					one.try(t, "run", "-d", "--name", fmt.Sprintf("c%d", n), "--network", "blue", "-p", fmt.Sprintf("%d:80", 8080+n), image)
 				})
 			}
-			labtest.Until(t, name, moment)
+			moment()
 			one.kill(t)
 			ended.Wait()
 			one.start(t)
@@ -88,4 +98,24 @@ func TestEngineKilledInTheMiddle(t *testing.T) {
 			one.docker(t, "rm", "-f", "after")
 		}
 	})
+}
+
+// links returns what happens to the links of the engine's host from now on, for a minute.
+func (e *engine) links(t *testing.T) *bufio.Scanner {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	cmd, err := e.Command(ctx, e.host, "ip", "-o", "monitor", "link")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); _ = cmd.Wait() }) // ended by us
+	return bufio.NewScanner(out)
 }
