@@ -63,7 +63,7 @@ func Diff(want, have State) []Op {
 		// too (neigh_changeaddr in net/core/neighbour.c).
 		return gone(r.NS, r.Link) || d.moved[LinkKey{r.NS, r.Link}]
 	}, func(r Neigh) bool { return gone(r.NS, r.Link) })
-	lostFDB := func(r FDB) bool { return gone(r.NS, r.Link) }
+	lostFDB := func(r FDB) bool { return gone(r.NS, r.Link) || d.unplugged(LinkKey{r.NS, r.Link}) }
 	fdb, oldFDB := tableOps(want.FDB, have.FDB, compareFDB, same[FDB], lostFDB, lostFDB)
 	routes, oldRoutes := tableOps(want.Routes, have.Routes, compareRoute, same[Route], d.routeAbsent, d.routeGone)
 	var oldLinks []Op
@@ -190,6 +190,17 @@ func (d *differ) makes(s source) bool {
 // in no table.
 func (d *differ) lostParent(l Link) bool {
 	return l.Parent != "" && d.gone[LinkKey{Host, l.Parent}]
+}
+
+// unplugged reports whether a port leaves its bridge, and with that the bridge's
+// entries that lead to it (del_nbp in net/bridge/br_if.c).
+func (d *differ) unplugged(k LinkKey) bool {
+	h := d.have.Links[k]
+	if h.Master == "" {
+		return false
+	}
+	w, wanted := d.want.Links[k]
+	return d.absent[LinkKey{k.NS, h.Master}] || wanted && w.Master != h.Master
 }
 
 // takenAlong reports whether an unwanted link goes with the other end of its

@@ -31,20 +31,21 @@ const (
 	Peers    SetKind = iota // in whose name a host may send through the tunnel
 	Networks                // VNIs of the networks that are on this host
 	Sources                 // who may send as whom: a port with a MAC and an IP address
+	Owners                  // a map: the MAC of the container that has an IP address
 )
 
 // SetKey identifies a set in one of our tables of nf_tables. What a set of its kind
 // has no use for is zero.
 type SetKey struct {
 	Kind   SetKind
-	Family Family // of the addresses: peers (of their hosts), sources
+	Family Family // of the addresses: peers (of their hosts), sources, owners
 	Inner  Family // peers: of what they send
 	Bits   uint8  // peers: the length of the prefixes from which they send
 }
 
 // In returns the table that the set is in.
 func (k SetKey) In() NFTable {
-	if k.Kind == Sources {
+	if k.Kind == Sources || k.Kind == Owners {
 		return NFBridge
 	}
 	return NFInet
@@ -57,10 +58,15 @@ func (k SetKey) Name() string {
 		return fmt.Sprintf("peers_%s_%d_over_%s", k.Inner, k.Bits, k.Family)
 	case Networks:
 		return "networks"
+	case Owners:
+		return "owners_" + k.Family.String()
 	default:
 		return "sources_" + k.Family.String()
 	}
 }
+
+// IsMap reports whether the set's elements have a value each.
+func (k SetKey) IsMap() bool { return k.Kind == Owners }
 
 // Type returns the type of the set's elements in the words of nft(8).
 func (k SetKey) Type() string {
@@ -69,6 +75,8 @@ func (k SetKey) Type() string {
 		return k.Family.String() + "_addr . integer . integer" // an address in raw data is a number to nft
 	case Networks:
 		return "integer"
+	case Owners:
+		return k.Family.String() + "_addr : ether_addr"
 	default:
 		return "ifname . ether_addr . " + k.Family.String() + "_addr"
 	}
@@ -84,12 +92,15 @@ type ElementKey struct {
 	VNI  cluster.VNI // networks, peers
 	MAC  cluster.MAC // sources
 	Link string      // sources: the port of a bridge
-	Addr netip.Addr  // sources; peers: of the host
+	Addr netip.Addr  // sources, owners; peers: of the host
 	From netip.Addr  // peers: where a prefix begins whose length is the set's
 }
 
 // Element is an element of a set of nf_tables.
-type Element struct{ ElementKey }
+type Element struct {
+	ElementKey
+	Owner cluster.MAC // owners: to what the address maps
+}
 
 // PeerSet returns the set of the hosts that have an address of that family and send
 // from prefixes like this one.
@@ -100,17 +111,22 @@ func PeerSet(host Family, like netip.Prefix) SetKey {
 // Peer returns the element by which the host at addr may send from a prefix, through
 // the tunnel of a network.
 func Peer(addr netip.Addr, vni cluster.VNI, from netip.Prefix) Element {
-	return Element{ElementKey{Set: PeerSet(FamilyOf(addr), from), VNI: vni, Addr: addr, From: from.Addr()}}
+	return Element{ElementKey: ElementKey{Set: PeerSet(FamilyOf(addr), from), VNI: vni, Addr: addr, From: from.Addr()}}
 }
 
 // OnHost returns the element by which a network counts as one of this host.
 func OnHost(vni cluster.VNI) Element {
-	return Element{ElementKey{Set: SetKey{Kind: Networks}, VNI: vni}}
+	return Element{ElementKey: ElementKey{Set: SetKey{Kind: Networks}, VNI: vni}}
 }
 
 // Source returns the element by which frames from mac and a are let in at a port.
 func Source(link string, mac cluster.MAC, a netip.Addr) Element {
-	return Element{ElementKey{Set: SetKey{Kind: Sources, Family: FamilyOf(a)}, Link: link, MAC: mac, Addr: a}}
+	return Element{ElementKey: ElementKey{Set: SetKey{Kind: Sources, Family: FamilyOf(a)}, Link: link, MAC: mac, Addr: a}}
+}
+
+// Owner returns the element by which a question for the address a goes to mac.
+func Owner(a netip.Addr, mac cluster.MAC) Element {
+	return Element{ElementKey{Set: SetKey{Kind: Owners, Family: FamilyOf(a)}, Addr: a}, mac}
 }
 
 // GuardKey identifies the rules in one of our tables of nf_tables.
@@ -159,6 +175,8 @@ func (k ElementKey) String() string {
 		return fmt.Sprintf("%s%d", at, k.VNI)
 	case Peers:
 		return fmt.Sprintf("%s%s . %d . %s", at, k.Addr, k.VNI, k.From)
+	case Owners:
+		return at + k.Addr.String()
 	default:
 	}
 	return fmt.Sprintf("%s%s . %s . %s", at, k.Link, k.MAC, k.Addr)
@@ -178,8 +196,14 @@ func (r Guard) Same(o Row) bool {
 	return ok && r.GuardKey == g.GuardKey && r.Digest == g.Digest
 }
 
-func (r Set) String() string     { return r.SetKey.String() + " type " + r.Type() }
-func (r Element) String() string { return r.ElementKey.String() }
+func (r Set) String() string { return r.SetKey.String() + " type " + r.Type() }
+func (r Element) String() string {
+	if r.Set.IsMap() {
+		return fmt.Sprintf("%s : %s", r.ElementKey, r.Owner)
+	}
+	return r.ElementKey.String()
+}
+
 func (r Guard) String() string {
 	var b strings.Builder
 	b.WriteString(r.GuardKey.String())

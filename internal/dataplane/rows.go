@@ -242,18 +242,20 @@ type Neigh struct {
 	MAC cluster.MAC
 }
 
-// FDBKey identifies an entry of a VXLAN device's forwarding database.
+// FDBKey identifies an entry of the forwarding database of a VXLAN device, or of
+// the bridge that a link is a port of.
 type FDBKey struct {
 	NS   NS
 	Link string
 	MAC  cluster.MAC
 }
 
-// FDB is a permanent unicast forwarding entry: frames to MAC go to the VTEP at
-// Dst.
+// FDB is a permanent unicast forwarding entry: frames to MAC go to the VTEP at Dst;
+// on a bridge, which has none, to the port Link, whether or not anything has ever
+// come from there.
 type FDB struct {
 	FDBKey
-	Dst netip.Addr
+	Dst netip.Addr // not valid: of a bridge
 }
 
 // ChainKey identifies an iptables chain of ours in the host's namespace.
@@ -405,7 +407,14 @@ func (r Sysctl) String() string { return r.SysctlKey.String() + " = " + r.Value 
 func (r Neigh) String() string {
 	return r.NeighKey.String() + " lladdr " + r.MAC.String() + " permanent"
 }
-func (r FDB) String() string { return r.FDBKey.String() + " dst " + r.Dst.String() + " permanent" }
+
+func (r FDB) String() string {
+	if !r.Dst.IsValid() {
+		return r.FDBKey.String() + " master static"
+	}
+	return r.FDBKey.String() + " dst " + r.Dst.String() + " permanent"
+}
+
 func (r Chain) String() string {
 	n := strings.Count(r.Rules, "\n")
 	if r.Rules != "" {

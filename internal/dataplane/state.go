@@ -131,7 +131,9 @@ func (s *State) ReserveInterfaces(n int) {
 	reserve(&s.Links, 2*n)
 	reserve(&s.Addrs, n)
 	reserve(&s.Routes, 2*n)
-	reserve(&s.Elements, n)
+	reserve(&s.Elements, 2*n)
+	reserve(&s.Neighs, n)
+	reserve(&s.FDB, n)
 }
 
 // ReserveElements makes room for n more elements of sets.

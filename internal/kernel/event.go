@@ -42,7 +42,7 @@ func (m *Monitor) routeEvent(e event, scope dataplane.Scope) {
 			scope.Add(ns, dataplane.Of(dataplane.TableRoute))
 		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
-		if tables := m.neighTables(e.body); tables != 0 {
+		if tables := m.neighTables(e.typ, e.body); tables != 0 {
 			scope.Add(ns, tables)
 		}
 	case unix.RTM_NEWNETCONF, unix.RTM_DELNETCONF:
@@ -168,9 +168,11 @@ func (m *Monitor) ofHost(body []byte) bool {
 const netconfIndex = 1
 
 // neighTables returns which table an entry belongs to, if any of ours. Bridges
-// of ours resolve and learn all the time, and have no entry of ours; all but a
-// permanent one there is noise.
-func (m *Monitor) neighTables(body []byte) dataplane.Tables {
+// of ours resolve and learn all the time; all but a neighbour there that is or was
+// permanent, and a static entry that has gone, is noise. One that is made is our own mostly, and the
+// bridge tells of it in nobody's name (fdb_notify in net/bridge/br_fdb.c): what
+// somebody else adds is seen when next the table is read.
+func (m *Monitor) neighTables(typ uint16, body []byte) dataplane.Tables {
 	n, ok := decodeNeigh(body)
 	if !ok {
 		return 0
@@ -181,9 +183,11 @@ func (m *Monitor) neighTables(body []byte) dataplane.Tables {
 		return 0
 	case body[0] == unix.AF_BRIDGE && kind == dataplane.VXLAN:
 		return dataplane.Of(dataplane.TableFDB)
+	case body[0] == unix.AF_BRIDGE && kind == dataplane.Veth && n.static() && typ == unix.RTM_DELNEIGH:
+		return dataplane.Of(dataplane.TableFDB)
 	case body[0] == unix.AF_BRIDGE:
 		return 0
-	case kind == dataplane.VXLAN || n.state&unix.NUD_PERMANENT != 0:
+	case kind == dataplane.VXLAN || n.state&unix.NUD_PERMANENT != 0 || m.kernel.lost(n):
 		return dataplane.Of(dataplane.TableNeigh)
 	}
 	return 0

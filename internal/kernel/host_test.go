@@ -138,12 +138,21 @@ func (h *host) Set(t testing.TB, r dataplane.Row) {
 	case dataplane.Neigh:
 		h.do(t, fmt.Sprintf("%sneigh replace %s lladdr %s dev %s nud permanent", ip(r.NS), r.IP, r.MAC, r.Link))
 	case dataplane.FDB:
+		if !r.Dst.IsValid() {
+			h.do(t, fmt.Sprintf("bridge fdb replace %s dev %s master static", r.MAC, r.Link))
+			return
+		}
 		h.may(fmt.Sprintf("bridge fdb del %s dev %s", r.MAC, r.Link))
 		h.do(t, fmt.Sprintf("bridge fdb add %s dev %s dst %s self permanent", r.MAC, r.Link, r.Dst))
 	case dataplane.Chain:
 		h.setChain(t, r)
 	case dataplane.Element:
-		h.do(t, "nft add "+element(r.ElementKey))
+		if !r.Set.IsMap() {
+			h.do(t, "nft add "+element(r.ElementKey))
+			return
+		}
+		h.may("nft delete " + element(r.ElementKey)) // it cannot be changed
+		h.do(t, strings.TrimSuffix("nft add "+element(r.ElementKey), "}")+": "+r.Owner.String()+" }")
 	case dataplane.Guard:
 		h.setGuard(t, r)
 	case dataplane.Route:
@@ -285,7 +294,11 @@ func (h *host) Remove(t testing.TB, k dataplane.Key) {
 	case dataplane.NeighKey:
 		h.do(t, fmt.Sprintf("%sneigh del %s dev %s", ip(k.NS), k.IP, k.Link))
 	case dataplane.FDBKey:
-		h.do(t, fmt.Sprintf("bridge fdb del %s dev %s", k.MAC, k.Link))
+		at := " self"
+		if strings.HasPrefix(k.Link, dataplane.VethPrefix) {
+			at = " master"
+		}
+		h.do(t, fmt.Sprintf("bridge fdb del %s dev %s%s", k.MAC, k.Link, at))
 	case dataplane.RouteKey:
 		h.do(t, ip(k.NS)+"route del "+k.Dst.String())
 	case dataplane.ChainKey:

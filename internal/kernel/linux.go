@@ -39,6 +39,8 @@ type Linux struct {
 	noGuard  [2]bool // by NFTable: this kernel cannot have it
 	// kinds holds the kinds of the host's links of ours by index, as last read.
 	kinds atomic.Pointer[map[int32]dataplane.LinkKind]
+	// near holds the permanent neighbours on bridges of ours, as last read.
+	near atomic.Pointer[map[nearKey]bool]
 	// factual holds the indexes of the links of which the facts of the host are,
 	// as last read.
 	factual atomic.Pointer[map[int32]bool]

@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"strconv"
 	"testing"
@@ -45,7 +46,9 @@ func TestMonitorTellsWhatHandsDo(t *testing.T) {
 	a := h.Namespace(t)
 	bridge := dataplane.Link{LinkKey: dataplane.LinkKey{Name: "ovb5"}, Kind: dataplane.Bridge, MAC: cluster.MAC{2, 0, 0, 0, 0, 1}, MTU: 1450, Up: true, Alias: "ovl/1/blue/bridge"}
 	end := dataplane.Link{LinkKey: dataplane.LinkKey{NS: a, Name: "eth0"}, Kind: dataplane.Veth, MAC: cluster.MAC{2, 0, 0, 0, 0, 2}, MTU: 1450, Up: true, Alias: "ovl/1/blue/c", Peer: "ove000000000001"}
-	h.apply(t, dataplane.Create, bridge, end)
+	port := dataplane.Link{LinkKey: dataplane.LinkKey{Name: "ove000000000001"}, Kind: dataplane.Veth, MAC: cluster.MAC{2, 0, 0, 0, 0, 3}, MTU: 1450, Up: true, Alias: end.Alias, Master: bridge.Name}
+	h.apply(t, dataplane.Create, bridge, end, port, dataplane.FDB{FDBKey: dataplane.FDBKey{Link: port.Name, MAC: end.MAC}},
+		dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: bridge.Name, IP: netip.MustParseAddr("10.64.1.9")}, MAC: end.MAC})
 	l := h.newVXLAN(t)
 	if _, _, err := h.linux.Observe(t.Context(), dataplane.FullScope(a)); err != nil {
 		t.Fatal(err)
@@ -65,6 +68,8 @@ func TestMonitorTellsWhatHandsDo(t *testing.T) {
 		{"ip neigh del 10.64.2.0 dev " + l.Name, "", of(dataplane.TableNeigh)},
 		{"bridge fdb add 02:00:00:00:00:09 dst 192.0.2.9 self permanent dev " + l.Name, "", of(dataplane.TableFDB)},
 		{"bridge fdb del 02:00:00:00:00:09 dev " + l.Name, "", of(dataplane.TableFDB)},
+		{"ip neigh flush dev ovb5 nud permanent", "", of(dataplane.TableNeigh)},
+		{"bridge fdb del 02:00:00:00:00:02 master dev ove000000000001", "", of(dataplane.TableFDB)},
 		{"tc qdisc add dev ovb5 root tbf rate 1mbit burst 10k limit 10k", "", of(dataplane.TableQdisc)},
 		{tc(a) + " qdisc add dev eth0 root tbf rate 1mbit burst 10k limit 10k", a, of(dataplane.TableQdisc)},
 		{"iptables -N THEIRS", "", of(dataplane.TableChain, dataplane.TableJump)},

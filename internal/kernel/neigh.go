@@ -48,15 +48,37 @@ func decodeNeigh(body []byte) (n neighInfo, ok bool) {
 // at once. One that somebody else made there counts too: it is on a link of
 // ours, so that it has to go.
 func (o *observation) readNeighs() error {
-	return o.space.conn.do(dump(unix.RTM_GETNEIGH, &netlink.Ndmsg{}), func(body []byte) {
+	near := map[nearKey]bool{}
+	err := o.space.conn.do(dump(unix.RTM_GETNEIGH, &netlink.Ndmsg{}), func(body []byte) {
 		n, ok := decodeNeigh(body)
 		if !ok || n.state&unix.NUD_PERMANENT == 0 || !n.dst.IsValid() || body[0] == unix.AF_BRIDGE {
 			return
 		}
 		if l, ours := o.ours(n.index); ours {
 			o.state.Add(dataplane.Neigh{NeighKey: dataplane.NeighKey{NS: o.space.ns, Link: l.name, IP: n.dst}, MAC: n.mac})
+			if l.kind == string(dataplane.Bridge) {
+				near[nearKey{n.index, n.dst}] = true
+			}
 		}
 	})
+	if err == nil && o.space.ns == dataplane.Host {
+		o.linux.near.Store(&near)
+	}
+	return err
+}
+
+// nearKey is a neighbour on a link of the host.
+type nearKey struct {
+	index int32
+	addr  netip.Addr
+}
+
+// lost reports whether an entry that was permanent when last read, on a bridge of ours,
+// is told of as something else: one that is deleted is nothing for a moment
+// (neigh_delete in net/core/neighbour.c).
+func (l *Linux) lost(n neighInfo) bool {
+	near := l.near.Load()
+	return near != nil && n.state&unix.NUD_PERMANENT == 0 && (*near)[nearKey{n.index, n.dst}]
 }
 
 func (s *space) applyNeigh(verb dataplane.Verb, r dataplane.Neigh) error {

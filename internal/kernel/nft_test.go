@@ -18,13 +18,17 @@ var peersKey = dataplane.PeerSet(dataplane.IPv4, netip.MustParsePrefix("10.64.1.
 // guardRows are one of each kind of row in nf_tables.
 func guardRows() []dataplane.Row {
 	source := dataplane.Source("ove1", cluster.MAC{2, 0, 0, 0, 0, 9}, netip.MustParseAddr("10.64.1.2"))
+	owner := dataplane.Owner(source.Addr, source.MAC)
 	return []dataplane.Row{
 		dataplane.Set{SetKey: peersKey},
 		dataplane.Set{SetKey: source.Set},
+		dataplane.Set{SetKey: owner.Set},
+		owner,
 		dataplane.Peer(netip.MustParseAddr("192.0.2.9"), 5, netip.MustParsePrefix("10.64.9.0/24")), source,
 		dataplane.NewGuard(dataplane.NFInet, "chain arrivals { type filter hook input priority -310; }", "ip saddr . @th,96,24 . @th,336,32 & 0xffffff00 @peers_ipv4_24_over_ipv4 accept"),
 		dataplane.NewGuard(dataplane.NFBridge, "chain frames { type filter hook prerouting priority -300; }",
-			"meta iifname . ether saddr . ip saddr @sources_ipv4 accept"),
+			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 accept",
+			"ether type arp ether daddr set arp daddr ip map @owners_ipv4 accept"),
 	}
 }
 
@@ -64,6 +68,8 @@ func TestTablesThatAHandMade(t *testing.T) {
 			"nft add rule inet ovl c ether saddr @peers_ipv4_24_over_ipv4 drop",
 		},
 		"a chain of another hook": {"nft add table inet ovl", "nft add chain inet ovl arrivals { type filter hook output priority 0; policy drop; }"},
+		"a map of another value":  {"nft add table bridge ovl", "nft add map bridge ovl owners_ipv4 { type ipv4_addr : ipv4_addr; }"},
+		"a set instead of a map":  {"nft add table bridge ovl", "nft add set bridge ovl owners_ipv4 { type ipv4_addr; }"},
 		"a map":                   {"nft add table bridge ovl", "nft add map bridge ovl m { type ipv4_addr : verdict; }"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,9 +124,17 @@ func TestTablesCanBeLoaded(t *testing.T) {
 		}
 	}
 	rows = append(rows, dataplane.NewGuard(dataplane.NFInet, append(lines, "@th,96,24 != @networks accept", "counter drop")...))
-	h.apply(t, dataplane.Create, append(rows, guardRows()[1], guardRows()[3])...)
+	h.apply(t, dataplane.Create, rows...)
+	for _, r := range guardRows() {
+		if !strings.Contains(r.Key().String(), dataplane.NFInet.String()) {
+			h.apply(t, dataplane.Create, r)
+		}
+	}
 	before := h.nftables(t)
-	for _, part := range []string{"192.0.2.9 . 0x64 . 0xa400200", "@th,304,128 & 0xfffffffffffffff00000000000000000", "0xa400207"} {
+	for _, part := range []string{
+		"192.0.2.9 . 0x64 . 0xa400200", "@th,304,128 & 0xfffffffffffffff00000000000000000", "0xa400207",
+		"10.64.1.2 : 02:00:00:00:00:09", "ether daddr set arp daddr ip map @owners_ipv4",
+	} {
 		if !strings.Contains(before, part) {
 			t.Errorf("%s is not in\n%s", part, before)
 		}

@@ -10,12 +10,16 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/ovlnet/ovl/internal/cluster"
 )
 
 // Rules are written as nft(8) writes them, and compiled here: as much of its
 // language as our guards need. A rule is a list of matches, perhaps "counter", and a
 // verdict. A match is a field, or several joined by ".", each perhaps with "&" and a
-// mask, then perhaps "!=" or ">", then a value or the name of a set. As with nft(8), a match that begins with a field of the
+// mask, then perhaps "==", "!=" or ">", then a value or the name of a set. A field of the
+// link header may also be "set", to a value or to what a map has for another field: where
+// it has nothing, the rule ends. As with nft(8), a match that begins with a field of the
 // transport header asks for its protocol first; of the headers before that one none
 // does.
 
@@ -35,6 +39,7 @@ var nftFields = map[string]nftField{
 	"meta iifname":    {unix.NFT_META_IIFNAME, noPayload, 0, unix.IFNAMSIZ, ""},
 	"meta l4proto":    {unix.NFT_META_L4PROTO, noPayload, 0, 1, ""},
 	"meta nfproto":    {unix.NFT_META_NFPROTO, noPayload, 0, 1, ""},
+	"ether daddr":     {0, unix.NFT_PAYLOAD_LL_HEADER, 0, 6, ""},
 	"ether saddr":     {0, unix.NFT_PAYLOAD_LL_HEADER, 6, 6, ""},
 	"ether type":      {0, unix.NFT_PAYLOAD_LL_HEADER, 12, 2, ""},
 	"ip saddr":        {0, unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4, ""},
@@ -62,13 +67,14 @@ const (
 
 // compiler reads a rule word by word.
 type compiler struct {
-	words []string
-	out   *nl.RtAttr // NFTA_RULE_EXPRESSIONS
+	words  []string
+	out    *nl.RtAttr // NFTA_RULE_EXPRESSIONS
+	within string     // the protocol that has been asked for last
 }
 
 // compile returns the expressions of a rule.
 func compile(rule string) (*nl.RtAttr, error) {
-	c := compiler{strings.Fields(rule), nl.NewRtAttr(unix.NFTA_RULE_EXPRESSIONS, nil)}
+	c := compiler{words: strings.Fields(rule), out: nl.NewRtAttr(unix.NFTA_RULE_EXPRESSIONS, nil)}
 	for len(c.words) > 0 {
 		if err := c.statement(); err != nil {
 			return nil, refusal(fmt.Sprintf("rule %q: %v", clip(rule), err))
@@ -136,13 +142,11 @@ func (c *compiler) match() error {
 	if err != nil {
 		return err
 	}
-	if f.within != "" {
-		rest := c.words
-		c.words = []string{"meta", "l4proto", f.within}
-		err := c.match()
-		if c.words = rest; err != nil {
-			return err
-		}
+	if c.accept("set") {
+		return c.set(name, f)
+	}
+	if err := c.protocol(f); err != nil {
+		return err
 	}
 	register := uint32(unix.NFT_REG32_00)
 	if err := c.load(f, register); err != nil {
@@ -177,10 +181,81 @@ func (c *compiler) match() error {
 	return nil
 }
 
+// protocol asks for the protocol of whose header a field is.
+func (c *compiler) protocol(f nftField) error {
+	if f.within == "" || f.within == c.within {
+		return nil
+	}
+	rest := c.words
+	c.within = f.within
+	c.words = []string{"meta", "l4proto", f.within}
+	err := c.match()
+	c.words = rest
+	return err
+}
+
+// set writes a field of the link header, which no checksum covers: a value, or what
+// a map has for another field.
+func (c *compiler) set(name string, f nftField) error {
+	if f.base != unix.NFT_PAYLOAD_LL_HEADER {
+		return fmt.Errorf("%q cannot be set", name)
+	}
+	if len(c.words) == 0 {
+		return fmt.Errorf("%s is set to nothing", name)
+	}
+	if value, err := constant(name, c.words[0], f.size); err == nil {
+		c.next()
+		c.immediate(value)
+	} else if err := c.mapped(); err != nil {
+		return err
+	}
+	e := c.expression("payload")
+	e.AddRtAttr(unix.NFTA_PAYLOAD_SREG, be32(unix.NFT_REG32_00))
+	e.AddRtAttr(unix.NFTA_PAYLOAD_BASE, be32(uint32(f.base)))
+	e.AddRtAttr(unix.NFTA_PAYLOAD_OFFSET, be32(f.offset))
+	e.AddRtAttr(unix.NFTA_PAYLOAD_LEN, be32(f.size))
+	return nil
+}
+
+// immediate loads a value into the first register.
+func (c *compiler) immediate(value []byte) {
+	e := c.expression("immediate")
+	e.AddRtAttr(unix.NFTA_IMMEDIATE_DREG, be32(unix.NFT_REG32_00))
+	e.AddRtAttr(unix.NFTA_IMMEDIATE_DATA, nil).AddRtAttr(unix.NFTA_DATA_VALUE, value)
+}
+
+// mapped loads what a map has for a field into the first register.
+func (c *compiler) mapped() error {
+	_, f, err := c.field()
+	if err != nil {
+		return err
+	}
+	if err := c.protocol(f); err != nil {
+		return err
+	}
+	if err := c.load(f, unix.NFT_REG32_00); err != nil {
+		return err
+	}
+	if !c.accept("map") {
+		return fmt.Errorf("%q stands where a map should", c.next())
+	}
+	name, ok := strings.CutPrefix(c.next(), "@")
+	if !ok {
+		return errors.New("a map has no name")
+	}
+	e := c.expression("lookup")
+	e.AddRtAttr(unix.NFTA_LOOKUP_SET, nl.ZeroTerminated(name))
+	e.AddRtAttr(unix.NFTA_LOOKUP_SREG, be32(unix.NFT_REG32_00))
+	e.AddRtAttr(unix.NFTA_LOOKUP_DREG, be32(unix.NFT_REG32_00))
+	return nil
+}
+
 // operator takes what stands between a field and its value. Greater is what is so
 // byte by byte, as numbers are in network order.
 func (c *compiler) operator() uint32 {
 	switch {
+	case c.accept("=="):
+		return unix.NFT_CMP_EQ
 	case c.accept("!="):
 		return unix.NFT_CMP_NEQ
 	case c.accept(">"):
@@ -282,6 +357,9 @@ func constant(field, value string, size uint32) ([]byte, error) {
 		if b, err := hex.DecodeString(digits); err == nil && len(b) == int(size) {
 			return b, nil
 		}
+	}
+	if m, err := cluster.ParseMAC(value); err == nil && int(size) == len(m) {
+		return m[:], nil
 	}
 	if a, err := netip.ParseAddr(value); err == nil && a.BitLen() == int(size)*8 {
 		return a.AsSlice(), nil

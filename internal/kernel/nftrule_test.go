@@ -29,7 +29,12 @@ func TestRulesThatAreNone(t *testing.T) {
 		"ip saddr & 0xff drop":                  `"0xff" is no value of a mask`,
 		"ip saddr & drop":                       `"drop" is no value of a mask`,
 		"ip6 saddr . ip6 saddr . ip6 saddr . ip6 saddr . ip saddr @x drop": "so many fields fit into no registers",
-		"counter reject": `"reject" is no field`,
+		"ip saddr set 0x01 accept":                     `"ip saddr" cannot be set`,
+		"ether daddr set":                              `ether daddr is set to nothing`,
+		"ether daddr set 0x01":                         `"0x01" is no field`,
+		"ether daddr set arp daddr ip @owners_ipv4":    `"@owners_ipv4" stands where a map should`,
+		"ether daddr set arp daddr ip map owners":      `a map has no name`,
+		"counter reject":                               `"reject" is no field`,
 		strings.Repeat("counter ", 20) + "meta mark 1": `"meta mark" is no field`,
 	} {
 		_, err := compile(rule)
@@ -45,6 +50,8 @@ func FuzzCompile(f *testing.F) {
 		"udp dport 4789 goto tunnel", "@th,96,24 != @networks accept", "counter drop", "ip6 saddr != :: accept",
 		"@th,224,16 0x86dd @th,296,8 != 0xff ip saddr . @th,96,24 . @th,304,128 & 0xffffffffffff00000000000000000000 @peers_ipv6_48_over_ipv4 accept",
 		"@nh,0,48 0x000108000604 meta iifname . ether saddr . arp saddr ip @sources_ipv4 accept",
+		"ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 ether daddr set fe:6f:76:6c:00:01 accept",
+		"icmpv6 type 135 ether daddr set icmpv6 taddr map @owners_ipv6 accept",
 	} {
 		f.Add(rule)
 	}
@@ -61,6 +68,7 @@ func FuzzElement(f *testing.F) {
 	for _, e := range []dataplane.Element{
 		dataplane.Peer(netip.MustParseAddr("192.0.2.1"), 5, netip.MustParsePrefix("10.64.2.0/24")),
 		dataplane.Peer(netip.MustParseAddr("2001:db8::1"), 1<<24-1, netip.MustParsePrefix("fd64::/64")), dataplane.OnHost(5),
+		dataplane.Owner(netip.MustParseAddr("10.64.1.2"), cluster.MAC{2}), dataplane.Owner(netip.MustParseAddr("fe80::2"), cluster.MAC{2}),
 		dataplane.Source("ove0", cluster.MAC{2}, netip.MustParseAddr("10.64.1.2")), dataplane.Source("ove0123456789ab", cluster.MAC{2}, netip.MustParseAddr("::")),
 	} {
 		f.Add(e.Set.Name(), elementKey(e.ElementKey))

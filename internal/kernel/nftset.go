@@ -24,6 +24,8 @@ func setNamed(name string) (k dataplane.SetKey, ok bool) {
 	switch words := strings.Split(name, "_"); {
 	case len(words) == 1:
 		k.Kind = dataplane.Networks
+	case len(words) == 2 && words[0] == "owners":
+		k.Kind, k.Family = dataplane.Owners, families[words[1]]
 	case len(words) == 2:
 		k.Kind, k.Family = dataplane.Sources, families[words[1]]
 	case len(words) == 5: // peers_ipv4_24_over_ipv6
@@ -71,11 +73,29 @@ func keyType(k dataplane.SetKey) (typ, size uint32) {
 	switch k.Kind {
 	case dataplane.Networks:
 		return nftInteger, vniLen
+	case dataplane.Owners:
+		return typ, size
 	case dataplane.Sources:
 		return nftIfname<<12 | nftEtherAddr<<6 | typ, unix.IFNAMSIZ + padded(len(cluster.MAC{})) + size
 	default:
 		return typ<<12 | nftInteger<<6 | nftInteger, size + padded(vniLen) + addrLen(k.Inner)
 	}
+}
+
+// setFlags returns what is said of a set itself: that it is a map, or nothing.
+func setFlags(k dataplane.SetKey) uint32 {
+	if k.IsMap() {
+		return unix.NFT_SET_MAP
+	}
+	return 0
+}
+
+// dataType returns the type and length of the values in a map.
+func dataType(k dataplane.SetKey) (typ, size uint32) {
+	if k.IsMap() {
+		return nftEtherAddr, uint32(len(cluster.MAC{}))
+	}
+	return 0, 0
 }
 
 // addrLen returns the length of a family's addresses in bytes.
@@ -101,9 +121,11 @@ func (n *nft) sets(in dataplane.NFTable) (found []foundSet, err error) {
 	err = n.list(unix.NFT_MSG_GETSET, in, func(list []syscall.NetlinkRouteAttr) {
 		s := foundSet{name: textOf(list, unix.NFTA_SET_NAME)}
 		if k, ok := setNamed(s.name); ok && k.In() == in {
+			is := func(typ uint16, value uint32) bool { return fromBE32(valueOf(list, typ)) == value }
 			typ, size := keyType(k)
-			s.key, s.ours = k, fromBE32(valueOf(list, unix.NFTA_SET_KEY_TYPE)) == typ &&
-				fromBE32(valueOf(list, unix.NFTA_SET_KEY_LEN)) == size && fromBE32(valueOf(list, unix.NFTA_SET_FLAGS)) == 0
+			data, length := dataType(k)
+			s.key, s.ours = k, is(unix.NFTA_SET_KEY_TYPE, typ) && is(unix.NFTA_SET_KEY_LEN, size) && is(unix.NFTA_SET_FLAGS, setFlags(k)) &&
+				is(unix.NFTA_SET_DATA_TYPE, data) && is(unix.NFTA_SET_DATA_LEN, length)
 		}
 		found = append(found, s)
 	})
@@ -138,9 +160,14 @@ func newSet(k dataplane.SetKey, id uint32) *nl.NetlinkRequest {
 	typ, size := keyType(k)
 	m := makes(unix.NFT_MSG_NEWSET, k.In())
 	add(m, unix.NFTA_SET_NAME, nl.ZeroTerminated(k.Name()))
-	add(m, unix.NFTA_SET_FLAGS, be32(0))
+	add(m, unix.NFTA_SET_FLAGS, be32(setFlags(k)))
 	add(m, unix.NFTA_SET_KEY_TYPE, be32(typ))
 	add(m, unix.NFTA_SET_KEY_LEN, be32(size))
+	if k.IsMap() {
+		data, length := dataType(k)
+		add(m, unix.NFTA_SET_DATA_TYPE, be32(data))
+		add(m, unix.NFTA_SET_DATA_LEN, be32(length))
+	}
 	add(m, unix.NFTA_SET_ID, be32(id))
 	add(m, unix.NFTA_SET_USERDATA, setData(k))
 	return m
@@ -155,6 +182,7 @@ func newSet(k dataplane.SetKey, id uint32) *nl.NetlinkRequest {
 func setData(k dataplane.SetKey) []byte {
 	const (
 		keyByteorder, bigEndian  = 0, 2
+		dataByteorder            = 1
 		keyTypeof                = 3
 		payload, concat          = 7, 13 // enum expr_types
 		descIP, descIP6          = 12, 13
@@ -184,6 +212,8 @@ func setData(k dataplane.SetKey) []byte {
 			from = rawData(innerSource6, addrLen(k.Inner))
 		}
 		return append(number(keyByteorder, 0), typeof(host, rawData(vniOffset, vniLen), from)...)
+	case dataplane.Owners:
+		return append(number(keyByteorder, bigEndian), number(dataByteorder, bigEndian)...)
 	default:
 		return number(keyByteorder, bigEndian)
 	}
@@ -240,6 +270,8 @@ func elementKey(k dataplane.ElementKey) []byte {
 			return nil
 		}
 		return slices.Concat(k.Addr.AsSlice(), vni, []byte{0}, k.From.AsSlice())
+	case k.Set.Kind == dataplane.Owners:
+		return k.Addr.AsSlice()
 	case k.Link == "" || len(k.Link) >= unix.IFNAMSIZ:
 		return nil
 	}
@@ -268,7 +300,7 @@ func elementOf(set dataplane.SetKey, key []byte) (e dataplane.Element, ok bool) 
 		e.Addr = addr(rest[:addrLen(set.Family)])
 		rest = rest[addrLen(set.Family):]
 	}
-	if set.Kind != dataplane.Sources {
+	if set.Kind == dataplane.Networks || set.Kind == dataplane.Peers {
 		e.VNI = cluster.VNI(rest[0])<<16 | cluster.VNI(rest[1])<<8 | cluster.VNI(rest[2])
 	}
 	if set.Kind == dataplane.Peers {
@@ -285,6 +317,9 @@ func (n *nft) readElements(set dataplane.SetKey, state *dataplane.State) error {
 			if !ok {
 				continue
 			}
+			if set.IsMap() {
+				copy(e.Owner[:], nested(a.Value, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE))
+			}
 			if state.Elements == nil {
 				state.Elements = map[dataplane.ElementKey]dataplane.Element{}
 			}
@@ -294,9 +329,41 @@ func (n *nft) readElements(set dataplane.SetKey, state *dataplane.State) error {
 }
 
 func (n *nft) applyElement(verb dataplane.Verb, r dataplane.Element) error {
+	m, err := elementMessage(verb, r)
+	if err != nil {
+		return err
+	}
+	err = unlessGone(verb, n.transact(m))
+	switch {
+	case verb == dataplane.Delete:
+	case r.Set.IsMap() && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY)):
+		return n.remap(r)
+	case errors.Is(err, unix.EEXIST):
+		return nil
+	}
+	return err
+}
+
+// remap lets an address map to another MAC: the kernel changes no element of a map
+// (err_element_clash of nft_add_set_elem in net/netfilter/nf_tables_api.c, EBUSY in
+// older kernels). In one transaction, so that there is no moment without.
+func (n *nft) remap(r dataplane.Element) error {
+	old, err := elementMessage(dataplane.Delete, r)
+	if err != nil {
+		return err
+	}
+	m, err := elementMessage(dataplane.Create, r)
+	if err != nil {
+		return err
+	}
+	return n.transact(old, m)
+}
+
+// elementMessage makes or deletes an element.
+func elementMessage(verb dataplane.Verb, r dataplane.Element) (*nl.NetlinkRequest, error) {
 	key := elementKey(r.ElementKey)
 	if key == nil {
-		return refusal("it does not fit " + r.Set.String())
+		return nil, refusal("it does not fit " + r.Set.String())
 	}
 	m := makes(unix.NFT_MSG_NEWSETELEM, r.Set.In())
 	if verb == dataplane.Delete {
@@ -304,17 +371,18 @@ func (n *nft) applyElement(verb dataplane.Verb, r dataplane.Element) error {
 	}
 	add(m, unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(r.Set.Name()))
 	list := nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nil)
-	addElement(list, key)
+	addElement(list, key, r)
 	m.AddData(list)
-	err := unlessGone(verb, n.transact(m))
-	if verb != dataplane.Delete && errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return err
+	return m, nil
 }
 
-func addElement(list *nl.RtAttr, key []byte) {
-	list.AddRtAttr(unix.NFTA_LIST_ELEM, nil).AddRtAttr(unix.NFTA_SET_ELEM_KEY, nil).AddRtAttr(unix.NFTA_DATA_VALUE, key)
+// addElement adds an element to the list of a message: its key, and in a map its value.
+func addElement(list *nl.RtAttr, key []byte, r dataplane.Element) {
+	e := list.AddRtAttr(unix.NFTA_LIST_ELEM, nil)
+	e.AddRtAttr(unix.NFTA_SET_ELEM_KEY, nil).AddRtAttr(unix.NFTA_DATA_VALUE, key)
+	if r.Set.IsMap() {
+		e.AddRtAttr(unix.NFTA_SET_ELEM_DATA, nil).AddRtAttr(unix.NFTA_DATA_VALUE, r.Owner[:])
+	}
 }
 
 var _ reconcile.Filler = (*Linux)(nil)
@@ -339,7 +407,7 @@ func (l *Linux) Fill(ctx context.Context, elements []dataplane.Element) error {
 			if key == nil {
 				return refusal("it does not fit " + set.String())
 			}
-			addElement(list, key)
+			addElement(list, key, elements[n])
 		}
 		m.AddData(list)
 		if err := l.nft.transact(m); err != nil {

@@ -67,7 +67,8 @@ func (r *Reconciler) believe(done []dataplane.Op, written dataplane.Scope) {
 }
 
 // bury takes away what goes with links of veth pairs: the other ends, their
-// qdiscs and addresses, and the routes on them or from those addresses.
+// qdiscs, addresses and entries at the bridge, and the routes on them or from those
+// addresses.
 func (r *Reconciler) bury(gone map[dataplane.LinkKey]bool) {
 	for k, l := range r.have.Links {
 		if l.Peer == "" {
@@ -88,6 +89,11 @@ func (r *Reconciler) bury(gone map[dataplane.LinkKey]bool) {
 	for k := range r.have.Qdiscs {
 		if gone[dataplane.LinkKey{NS: k.NS, Name: k.Link}] {
 			delete(r.have.Qdiscs, k)
+		}
+	}
+	for k := range r.have.FDB {
+		if gone[dataplane.LinkKey{NS: k.NS, Name: k.Link}] {
+			delete(r.have.FDB, k)
 		}
 	}
 	for k := range r.have.Addrs {

@@ -55,6 +55,12 @@ func (r *Reconciler) withhold() {
 			delete(r.have.Qdiscs, k)
 		}
 	}
+	for k, f := range r.have.FDB {
+		if on(k.NS, k.Link) {
+			r.lent.Add(f)
+			delete(r.have.FDB, k)
+		}
+	}
 	for k, route := range r.have.Routes {
 		if on(k.NS, route.Link) {
 			r.lent.Add(route)

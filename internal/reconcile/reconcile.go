@@ -246,7 +246,7 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 
 // touch puts what an operation may have changed into the scope to read again.
 // A link takes everything on it along, so its whole namespace is read, save for
-// the host's end of a veth, on which nothing of ours is.
+// the host's end of a veth, of which nothing but its bridge knows.
 func (p *pass) touch(op dataplane.Op) {
 	key := op.Row.Key()
 	ns := key.Namespace()
@@ -262,8 +262,8 @@ func (p *pass) touch(op dataplane.Op) {
 			p.written.Add(ns, dataplane.Of(dataplane.TableRoute))
 		}
 	case link.Kind == dataplane.Veth:
-		// The other end comes and goes with this one, and the qdisc on it.
-		p.written.Add(dataplane.Host, dataplane.Of(dataplane.TableLink, dataplane.TableQdisc))
+		// The other end comes and goes with this one, and the qdisc and the bridge's entry.
+		p.written.Add(dataplane.Host, dataplane.Of(dataplane.TableLink, dataplane.TableQdisc, dataplane.TableFDB))
 		if ns != dataplane.Host {
 			p.written.Add(ns, dataplane.NSTables)
 		} else if other, ok := p.container(link.Name); ok {

@@ -87,10 +87,21 @@ func (s *space) applyFDB(verb dataplane.Verb, r dataplane.FDB) error {
 		return syscall.ENODEV
 	case !l.ours():
 		return errForeign
+	case !r.Dst.IsValid():
+		if l.Master == "" {
+			return syscall.EOPNOTSUPP
+		}
 	case l.Kind != dataplane.VXLAN:
 		return syscall.EOPNOTSUPP
 	case l.VXLAN.Local.Is4() != r.Dst.Is4():
 		return syscall.EAFNOSUPPORT
+	}
+	if !r.Dst.IsValid() { // a bridge has one entry of a MAC
+		for _, other := range s.links {
+			if other.Master == l.Master {
+				delete(other.fdb, r.MAC)
+			}
+		}
 	}
 	l.fdb[r.MAC] = r.Dst
 	return nil

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ovlnet/ovl/internal/cluster"
 	"github.com/ovlnet/ovl/internal/dataplane"
 )
 
 // nfTable is one of our tables of nf_tables: sets with their elements, and rules.
 type nfTable struct {
-	sets  map[dataplane.SetKey]map[dataplane.ElementKey]struct{}
+	sets  map[dataplane.SetKey]map[dataplane.ElementKey]cluster.MAC
 	guard *dataplane.Guard
 }
 
@@ -22,9 +23,9 @@ func (k *Kernel) applySet(verb dataplane.Verb, r dataplane.Set) error {
 	if verb != dataplane.Delete {
 		if _, ok := t.sets[r.SetKey]; !ok {
 			if t.sets == nil {
-				t.sets = map[dataplane.SetKey]map[dataplane.ElementKey]struct{}{}
+				t.sets = map[dataplane.SetKey]map[dataplane.ElementKey]cluster.MAC{}
 			}
-			t.sets[r.SetKey] = map[dataplane.ElementKey]struct{}{}
+			t.sets[r.SetKey] = map[dataplane.ElementKey]cluster.MAC{}
 		}
 		return nil
 	}
@@ -80,7 +81,7 @@ func (k *Kernel) applyElement(verb dataplane.Verb, r dataplane.Element) error {
 	case r.Set.Kind == dataplane.Sources && (r.Link == "" || len(r.Link) > 15):
 		return syscall.EINVAL
 	}
-	elements[r.ElementKey] = struct{}{}
+	elements[r.ElementKey] = r.Owner
 	return nil
 }
 
@@ -116,8 +117,8 @@ func (k *Kernel) observeGuards(tables dataplane.Tables, state *dataplane.State) 
 				state.Add(dataplane.Set{SetKey: set})
 			}
 			if tables.Has(dataplane.TableElement) {
-				for e := range elements {
-					state.Add(dataplane.Element{ElementKey: e})
+				for e, owner := range elements {
+					state.Add(dataplane.Element{ElementKey: e, Owner: owner})
 				}
 			}
 		}

@@ -104,7 +104,7 @@ func (k *Kernel) makeLink(s *space, r dataplane.Link) (*link, error) {
 
 // set gives l the attributes of r that can change, with what Linux does
 // besides: a changed MAC flushes neighbours; going down flushes neighbours and
-// routes, and IPv6 addresses.
+// routes, and IPv6 addresses; another bridge has no entry that leads here.
 func (l *link) set(r dataplane.Link) {
 	if l.MAC != r.MAC {
 		clear(l.neighs)
@@ -117,6 +117,9 @@ func (l *link) set(r dataplane.Link) {
 				l.in.removeAddr(l, p)
 			}
 		}
+	}
+	if l.Master != r.Master {
+		clear(l.fdb) // of the bridge's entries, those that lead here
 	}
 	l.MAC, l.MTU, l.Up, l.Alias, l.Master = r.MAC, r.MTU, r.Up, r.Alias, r.Master
 	l.Hairpin = r.Hairpin && r.Master != ""
@@ -137,6 +140,7 @@ func (k *Kernel) removeLink(l *link) {
 	for _, port := range l.in.links {
 		if port.Master == l.Name {
 			port.Master, port.Hairpin = "", false
+			clear(port.fdb)
 		}
 	}
 	if p := l.pair; p != nil {

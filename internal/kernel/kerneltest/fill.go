@@ -20,7 +20,7 @@ func testFill(t *testing.T, h Harness) {
 	var elements []dataplane.Element
 	for i := range 2500 {
 		at := netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x99, 14: byte(i >> 8), 15: byte(i)})
-		elements = append(elements, dataplane.Peer(at, 5, netip.PrefixFrom(at, 128)), dataplane.Source("ove00000000fill", mac(byte(i)), at))
+		elements = append(elements, dataplane.Peer(at, 5, netip.PrefixFrom(at, 128)), dataplane.Source("ove00000000fill", mac(byte(i)), at), dataplane.Owner(at, mac(byte(i))))
 	}
 	for range 2 {
 		if err := f.Fill(t.Context(), elements); err != nil {

@@ -175,11 +175,20 @@ func alterations(r dataplane.Row) []dataplane.Row {
 		r.MAC = mac(0x77)
 		return []dataplane.Row{r}
 	case dataplane.FDB:
-		if r.Dst.Is4() {
+		switch {
+		case !r.Dst.IsValid():
+			return nil // it is there, or it is not
+		case r.Dst.Is4():
 			r.Dst = ip("192.0.2.77")
-		} else {
+		default:
 			r.Dst = ip("2001:db8::77")
 		}
+		return []dataplane.Row{r}
+	case dataplane.Element:
+		if !r.Set.IsMap() {
+			return nil
+		}
+		r.Owner = mac(0x77)
 		return []dataplane.Row{r}
 	case dataplane.Chain:
 		c := dataplane.NewChain(r.ChainKey, "-s 203.0.113.7/32 -j ACCEPT")
@@ -244,7 +253,8 @@ func testHandAdds(t *testing.T, h Harness) {
 		address("", bridge, "10.99.0.1/24"), address("", bridge, "fd99::1/64"), address(a, "eth0", "10.99.0.2/24"),
 		neigh(vxlan, "10.64.99.0", 0x99), neigh(vxlan, "fd64:0:0:99::", 0x99), neigh(bridge, "10.64.1.77", 0x99),
 		peer("192.0.2.99", "10.64.99.0/24"), dataplane.OnHost(99), dataplane.Source("ove0000", mac(0x99), ip("fd99::1")),
-		fdb(vxlan, 0x99, "192.0.2.99"),
+		dataplane.Owner(ip("fd99::1"), mac(0x99)), dataplane.Owner(ip("10.99.0.1"), mac(0x99)),
+		fdb(vxlan, 0x99, "192.0.2.99"), port("ove00000000000w", 0x99),
 		route("", "10.64.99.0/24", bridge, "", ""), route("", "fd64:0:0:99::/64", bridge, "", ""), route(a, "10.98.0.0/24", "eth0", "", ""),
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-OLD"}, "-j ACCEPT"),
 	} {

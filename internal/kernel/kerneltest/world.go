@@ -20,13 +20,16 @@ const (
 func world(namespaces ...dataplane.NS) dataplane.State {
 	s := dataplane.NewState(
 		peers(dataplane.IPv4, "10.64.2.0/24"), peers(dataplane.IPv4, "fd64::/64"), peers(dataplane.IPv6, "10.64.2.1/32"), peers(dataplane.IPv6, "fd64::/128"), set(dataplane.Networks, 0),
-		set(dataplane.Sources, dataplane.IPv4), set(dataplane.Sources, dataplane.IPv6),
+		set(dataplane.Sources, dataplane.IPv4), set(dataplane.Sources, dataplane.IPv6), set(dataplane.Owners, dataplane.IPv4), set(dataplane.Owners, dataplane.IPv6),
 		peer("192.0.2.2", "10.64.2.0/24"), peer("192.0.2.3", "10.64.3.0/24"), peer("192.0.2.3", "fd64:0:0:3::/64"), peer("2001:db8::9", "10.64.2.1/32"), peer("2001:db8::9", "fd64::1/128"), dataplane.OnHost(5), dataplane.OnHost(1<<24-1),
 		dataplane.NewGuard(dataplane.NFInet, "chain begin { type filter hook input priority -310; }", "udp dport 4789 goto tunnel",
 			"chain tunnel", "meta nfproto ipv4 @th,224,16 0x0800 ip saddr . @th,96,24 . @th,336,32 & 0xffffff00 @peers_ipv4_24_over_ipv4 accept", "@th,96,24 != @networks accept", "counter drop"),
 		dataplane.NewGuard(dataplane.NFBridge, "chain begin { type filter hook prerouting priority -300; }", `meta iifname != "ove*" accept`,
 			"ether type ip meta iifname . ether saddr . ip saddr @sources_ipv4 accept", "ether type ip6 goto six", "counter drop",
-			"chain six", "meta iifname . ether saddr . ip6 saddr @sources_ipv6 accept", "ip6 saddr :: icmpv6 type 135 accept", "counter drop"),
+			"chain six", "meta iifname . ether saddr . ip6 saddr @sources_ipv6 accept", "ip6 saddr :: icmpv6 type 135 accept",
+			"icmpv6 type 135 ether daddr set ip6 saddr map @owners_ipv6 accept", "counter drop",
+			"chain asked", "ether type arp ether daddr set arp daddr ip map @owners_ipv4 accept",
+			"ether type arp ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 ether daddr set fe:6f:76:6c:00:01 accept"),
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "filter", Name: "OVL-FORWARD"},
 			"-i ovb5 -o ovx5 -j ACCEPT", "-d 10.64.0.0/16 -i ovb5 -j REJECT --reject-with icmp-net-unreachable", "-i ovb+ -j DROP"),
 		dataplane.NewChain(dataplane.ChainKey{Family: dataplane.IPv4, FirewallOf: "nat", Name: "OVL-POSTROUTING"},
@@ -99,6 +102,9 @@ func container(ns dataplane.NS, i byte) []dataplane.Row {
 		route(ns, "::/0", "eth0", "fd64:0:0:1::1", ""),
 		spare(route(ns, "10.64.0.0/16", "eth0", "10.64.1.1", "")), spare(route(ns, "fd64::/48", "eth0", "fd64:0:0:1::1", "")),
 		dataplane.Source(host, mac(0x20+i), netip.MustParsePrefix(four).Addr()), dataplane.Source(host, mac(0x20+i), six.Addr()),
+		dataplane.Owner(netip.MustParsePrefix(four).Addr(), mac(0x20+i)), dataplane.Owner(six.Addr(), mac(0x20+i)),
+		neigh(bridge, netip.MustParsePrefix(four).Addr().String(), 0x20+i), neigh(bridge, six.Addr().String(), 0x20+i),
+		port(host, 0x20+i),
 	}
 }
 
@@ -136,6 +142,11 @@ func neigh(link, addr string, m byte) dataplane.Neigh {
 
 func fdb(link string, m byte, dst string) dataplane.FDB {
 	return dataplane.FDB{FDBKey: dataplane.FDBKey{Link: link, MAC: mac(m)}, Dst: ip(dst)}
+}
+
+// port is the entry of a bridge that leads to a port.
+func port(link string, m byte) dataplane.FDB {
+	return dataplane.FDB{FDBKey: dataplane.FDBKey{Link: link, MAC: mac(m)}}
 }
 
 func route(ns dataplane.NS, dst, link, via, src string) dataplane.Route {
