@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -39,7 +38,7 @@ func (p *planner) containers(nets []network) {
 			default:
 				p.veth(n, att, itf)
 				p.addresses(n, att, itf)
-				p.static(n, itf)
+				p.ways(n, itf)
 			}
 		}
 	}
@@ -78,6 +77,7 @@ func (p *planner) misfit(n network, known bool, att cluster.Attachment, itf clus
 func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface) {
 	host := HostEnd(att, itf)
 	p.sources(host, itf)
+	p.owners(itf)
 	if att.Stage.Lent() {
 		return // the engine has it in hand
 	}
@@ -89,15 +89,31 @@ func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface)
 		},
 		dataplane.Link{
 			LinkKey: dataplane.LinkKey{Name: host}, Kind: dataplane.Veth,
-			MAC: hostEndMAC(host), MTU: n.mtu, Up: true, Alias: alias, Master: BridgeName(n.VNI, itf.Segment),
+			MAC: hostEndMAC(), MTU: n.mtu, Up: true, Alias: alias, Master: BridgeName(n.VNI, itf.Segment),
 			// Who asks the host for his own published port, or for a service that he
 			// himself is, gets the answer by the way that he came: the bridge itself
 			// forwards it where br_netfilter has it translated (br_nf_pre_routing_finish).
 			Hairpin: len(att.Ports) > 0 || n.Services,
 		},
 	)
+	p.port(BridgeName(n.VNI, itf.Segment), host, itf.MAC)
 	p.shape(dataplane.QdiscKey{Link: host}, itf.Bandwidth.Ingress, n.mtu)
 	p.shape(dataplane.QdiscKey{NS: dataplane.NSOf(att), Link: itf.Name}, itf.Bandwidth.Egress, n.mtu)
+}
+
+// port emits that mac is behind a port of a bridge. Without, frames to a container that
+// has not spoken yet, or not for five minutes, would go to all ports. A bridge has one
+// entry of a MAC; no honest journal has it twice.
+func (p *planner) port(bridge, link string, mac cluster.MAC) {
+	at := dataplane.FDBKey{Link: bridge, MAC: mac}
+	if p.behind[at] {
+		return
+	}
+	if p.behind == nil {
+		p.behind = map[dataplane.FDBKey]bool{}
+	}
+	p.behind[at] = true
+	p.add(dataplane.FDB{FDBKey: dataplane.FDBKey{Link: link, MAC: mac}})
 }
 
 // frameHead is what a frame has before its packet, in bytes: MAC addresses, type and
@@ -159,13 +175,9 @@ func zeroOf(a netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// hostEndMAC derives the MAC of the host's end of a veth. It begins with fe, so
-// that a bridge without a MAC of its own would never choose it, and is explicit
-// so that udev does not.
-func hostEndMAC(name string) cluster.MAC {
-	sum := sha256.Sum256([]byte("host end\x00" + name))
-	var m cluster.MAC
-	copy(m[:], sum[:])
-	m[0] = 0xfe
-	return m
-}
+// hostEndMAC is the MAC of the host's end of every veth. A bridge takes for itself
+// what is sent to the MAC of a port (br_fdb_add_local in net/bridge/br_fdb.c), so that
+// on each of ours a frame to this one is for the host and no port: see
+// [planner.portGuard]. It begins with fe, so that a bridge without a MAC of its own
+// would never choose it, and is explicit so that udev does not.
+func hostEndMAC() cluster.MAC { return cluster.MAC{0xfe, 'o', 'v', 'l', 0, 1} }

@@ -142,6 +142,12 @@ func (p *planner) elsewhere(a netip.Addr) bool {
 	return a.IsGlobalUnicast() && !slices.Contains(p.local.Underlay.Addrs, a)
 }
 
+// askHost leads a question to all to the host alone: no container answers it. What the
+// host says, as which it listens on the bridge, is its own affair.
+func askHost() string {
+	return fmt.Sprintf("ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 ether daddr set %s accept", hostEndMAC())
+}
+
 // portGuard decides about every frame that a container sends. Each rule lets
 // something through, since what a frame is too short for matches nothing, and what
 // is left in the end is dropped: other protocols than IP, which no network carries
@@ -150,6 +156,8 @@ func (p *planner) portGuard() {
 	p.add(
 		dataplane.Set{SetKey: dataplane.SetKey{Kind: dataplane.Sources, Family: dataplane.IPv4}},
 		dataplane.Set{SetKey: dataplane.SetKey{Kind: dataplane.Sources, Family: dataplane.IPv6}},
+		dataplane.Set{SetKey: dataplane.SetKey{Kind: dataplane.Owners, Family: dataplane.IPv4}},
+		dataplane.Set{SetKey: dataplane.SetKey{Kind: dataplane.Owners, Family: dataplane.IPv6}},
 		dataplane.NewGuard(
 			dataplane.NFBridge,
 			"chain frames { type filter hook prerouting priority -300; }",
@@ -182,19 +190,31 @@ func (p *planner) portGuard() {
 			"icmpv6 type 143 drop", // both, in version 2 (RFC 3810)
 			"icmpv6 type 136 meta iifname . ether saddr . icmpv6 taddr @sources_ipv6 accept",
 			"icmpv6 type 136 counter drop",
+			// Who looks for a neighbour asks the one that it is, or if it is none, the host.
+			"icmpv6 type 135 ether daddr set icmpv6 taddr map @owners_ipv6 accept",
+			"icmpv6 type 135 "+askHost(),
 			// Also this must not match a message whose beginning is not there; the rest
 			// of one in fragments may pass, if the fragment's header is the first.
 			"icmpv6 type != 134 accept",
 			"ip6 nexthdr 44 @nh,336,16 > 0x0007 accept",
 			"counter drop",
 
-			"chain claims_arp", // of Ethernet and IPv4 only
+			"chain claims_arp", // of Ethernet and IPv4 only; first those that ask
+			"ether type arp @nh,0,64 0x0001080006040001 meta iifname . ether saddr . arp saddr ip @sources_ipv4"+
+				" meta iifname . arp saddr ether . arp saddr ip @sources_ipv4 goto asked_arp",
 			"ether type arp @nh,0,48 0x000108000604 meta iifname . ether saddr . arp saddr ip @sources_ipv4"+
 				" meta iifname . arp saddr ether . arp saddr ip @sources_ipv4 accept",
-			// Whether an address is free is asked from none (RFC 5227).
+			// From none one asks whether one's own address is free (RFC 5227). It is.
 			"ether type arp @nh,0,48 0x000108000604 arp saddr ip 0.0.0.0 meta iifname . ether saddr . arp daddr ip @sources_ipv4"+
-				" meta iifname . arp saddr ether . arp daddr ip @sources_ipv4 accept",
+				" meta iifname . arp saddr ether . arp daddr ip @sources_ipv4 drop",
 			"counter drop",
+
+			"chain asked_arp",
+			// Who asks for his own address announces it, to all (RFC 5227).
+			"ether type arp meta iifname . ether saddr . arp daddr ip @sources_ipv4 accept",
+			"ether type arp ether daddr set arp daddr ip map @owners_ipv4 accept",
+			askHost(),
+			"accept",
 		),
 	)
 }
@@ -210,6 +230,20 @@ func (p *planner) sources(link string, itf cluster.Interface) {
 		p.add(dataplane.Source(link, itf.MAC, a.Addr()))
 		if a.Addr().Is6() {
 			p.add(dataplane.Source(link, itf.MAC, linkLocal(itf.MAC)))
+		}
+	}
+}
+
+// owners emits to whom a question for an interface's addresses goes, instead of to all
+// ports of the bridge.
+func (p *planner) owners(itf cluster.Interface) {
+	if p.local.NoGuard[dataplane.NFBridge] {
+		return
+	}
+	for _, a := range itf.Addrs {
+		p.add(dataplane.Owner(a.Addr(), itf.MAC))
+		if a.Addr().Is6() {
+			p.add(dataplane.Owner(linkLocal(itf.MAC), itf.MAC))
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package plan_test
 
 import (
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -36,8 +38,72 @@ func TestGuards(t *testing.T) {
 		}
 		if !w.local.NoGuard[dataplane.NFBridge] {
 			checkPorts(t, w.local, s)
+			checkOwners(t, s)
 		}
+		checkPlaces(t, s)
 	})
+}
+
+// checkOwners: a question for an address goes to the container that may answer it, and
+// what is for the host finds it at every port.
+func checkOwners(t *rapid.T, s dataplane.State) {
+	type claim struct {
+		addr netip.Addr
+		mac  cluster.MAC
+	}
+	sources, owners := map[claim]bool{}, map[claim]bool{}
+	for _, e := range s.Elements {
+		switch e.Set.Kind {
+		case dataplane.Sources:
+			sources[claim{e.Addr, e.MAC}] = true
+		case dataplane.Owners:
+			owners[claim{e.Addr, e.Owner}] = true
+		case dataplane.Peers, dataplane.Networks:
+		}
+	}
+	if !maps.Equal(sources, owners) {
+		t.Errorf("those who may send are %v; those who are asked %v", sources, owners)
+	}
+	rules := s.Guards[dataplane.GuardKey{In: dataplane.NFBridge}].Rules
+	for _, l := range s.Links {
+		if l.NS == dataplane.Host && l.Master != "" && !strings.Contains(rules, fmt.Sprintf("ether daddr set %s accept", l.MAC)) {
+			t.Errorf("%s: what its container asks the host does not reach it", l)
+		}
+	}
+}
+
+// checkPlaces: the host and its bridges know where each container is, and need not ask.
+func checkPlaces(t *rapid.T, s dataplane.State) {
+	ports := map[string]map[cluster.MAC]string{}
+	for k, f := range s.FDB {
+		l := s.Links[dataplane.LinkKey{Name: k.Link}]
+		if f.Dst.IsValid() {
+			continue
+		}
+		if l.Master == "" {
+			t.Errorf("%s: it is no port", f)
+		}
+		if other, twice := ports[l.Master][k.MAC]; twice {
+			t.Errorf("%s: of a bridge that leads there by %s too", f, other)
+		}
+		if ports[l.Master] == nil {
+			ports[l.Master] = map[cluster.MAC]string{}
+		}
+		ports[l.Master][k.MAC] = k.Link
+	}
+	for a := range s.Addrs {
+		l := s.Links[dataplane.LinkKey{NS: a.NS, Name: a.Link}]
+		if a.NS == dataplane.Host || l.Kind != dataplane.Veth {
+			continue
+		}
+		bridge := s.Links[dataplane.LinkKey{Name: l.Peer}].Master
+		if ports[bridge][l.MAC] == "" {
+			t.Errorf("%s: no port of %s leads to it", l, bridge)
+		}
+		if n := s.Neighs[dataplane.NeighKey{Link: bridge, IP: a.Prefix.Addr()}]; n.MAC != l.MAC {
+			t.Errorf("%s: the host has it at %s", a, n.MAC)
+		}
+	}
 }
 
 func inTable(k dataplane.Key, in dataplane.NFTable) bool {

@@ -37,8 +37,9 @@ func Plan(s *cluster.Snapshot, l Local) Result {
 type planner struct {
 	snapshot *cluster.Snapshot
 	local    Local
-	belongs  cluster.Segments // the subnets of this host
-	pools    []netip.Prefix   // of the networks here
+	belongs  cluster.Segments          // the subnets of this host
+	pools    []netip.Prefix            // of the networks here
+	behind   map[dataplane.FDBKey]bool // MACs of which a bridge has an entry
 	state    dataplane.State
 	problems []cluster.Problem
 }

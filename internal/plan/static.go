@@ -9,21 +9,20 @@ import (
 	"github.com/ovlnet/ovl/internal/ipam"
 )
 
-// static emits what leads from this host to an interface's static addresses:
-// the route to each, and where it is. The neighbour is a row, not left to the
-// kernel to find out: when the address comes back with a container of another MAC,
-// an entry of the last one would be in the way until it is found to be stale.
+// ways emits what leads from this host to an interface's addresses: where each is,
+// and the route to a static one. The neighbour is a row, not left to the kernel to find
+// out. It would ask all ports of the bridge; and when an address comes back with a
+// container of another MAC, an entry of the last one would be in the way until it is
+// found to be stale.
 //
 // The rows hang on the container and not on the lease, so that a host which gives
 // an address back has lost the way to it before another can have it.
-func (p *planner) static(n network, itf cluster.Interface) {
+func (p *planner) ways(n network, itf cluster.Interface) {
 	bridge := BridgeName(n.VNI, itf.Segment)
 	for _, a := range itf.Addrs {
+		p.add(dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: bridge, IP: a.Addr()}, MAC: itf.MAC})
 		if a.IsSingleIP() {
-			p.add(
-				dataplane.Neigh{NeighKey: dataplane.NeighKey{Link: bridge, IP: a.Addr()}, MAC: itf.MAC},
-				dataplane.Route{RouteKey: dataplane.RouteKey{Dst: a}, Link: bridge, Src: ipam.Gateway(itf.SubnetFor(a))},
-			)
+			p.add(dataplane.Route{RouteKey: dataplane.RouteKey{Dst: a}, Link: bridge, Src: ipam.Gateway(itf.SubnetFor(a))})
 		}
 	}
 }

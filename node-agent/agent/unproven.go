@@ -22,7 +22,11 @@ func keepUnproven(want, have dataplane.State) dataplane.State {
 				continue
 			}
 		case dataplane.Element:
-			if r.Set.Kind == dataplane.Sources {
+			if r.Set.Kind == dataplane.Sources || r.Set.Kind == dataplane.Owners {
+				continue
+			}
+		case dataplane.FDB:
+			if !r.Dst.IsValid() { // of a container's port
 				continue
 			}
 		}

@@ -41,6 +41,8 @@ var breakages = map[string][]breakage{"links": {
 	{"neighbour's MAC", "ip neigh replace {via} lladdr 02:00:00:00:00:99 dev {tunnel} nud permanent"},
 	{"neighbour not permanent", "ip neigh replace {via} lladdr {vtep} dev {tunnel} nud reachable"},
 	{"entry deleted", "bridge fdb del {vtep} dev {tunnel}"},
+	{"a port's entry deleted", "for m in $(bridge fdb show dev {veth} | grep static | cut -d' ' -f1); do bridge fdb del $m dev {veth} master; done"},
+	{"containers' neighbours deleted", "ip neigh flush dev {bridge} nud permanent"},
 	{"entry elsewhere", "bridge fdb replace {vtep} dst 192.168.77.99 dev {tunnel}"},
 }, "guards": {
 	{"table deleted", "nft delete table inet ovl"},
@@ -54,6 +56,9 @@ var breakages = map[string][]breakage{"links": {
 	{"peers' subnets deleted", "nft flush set inet ovl peers_ipv4_24_over_ipv4"},
 	{"a peer too many", "nft add element inet ovl peers_ipv4_24_over_ipv4 { 192.0.2.99 . 5 . 0x0a406300 }"},
 	{"sources deleted", "nft flush set bridge ovl sources_ipv4 && nft flush set bridge ovl sources_ipv6"},
+	{"owners deleted", "nft flush map bridge ovl owners_ipv4 && nft flush map bridge ovl owners_ipv6"},
+	{"an owner is another", "a=$(nft list map bridge ovl owners_ipv4 | grep -o '10[0-9.]* : ' | head -n 1) && nft \"delete element bridge ovl owners_ipv4 { ${a% : } }; add element bridge ovl owners_ipv4 { $a 02:00:00:00:00:99 }\""},
+	{"an owner too many", "nft add element bridge ovl owners_ipv4 { 10.64.0.1 : 02:00:00:00:00:99 }"},
 	{"a source too many", "nft add element bridge ovl sources_ipv4 { {veth} . 02:00:00:00:00:99 . 10.64.0.1 }"},
 }, "firewall and containers": {
 	{"filter flushed", "iptables -F"},

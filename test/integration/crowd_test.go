@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -152,7 +155,9 @@ func TestMoreContainersThanABridgeTakes(t *testing.T) {
 	for i := range many {
 		many[i] = fmt.Sprintf("n%d", i)
 	}
+	neighbour := listen(t, first, "eth0", lastFrame)
 	attachAll(t, l, "h1", "blue", many)
+	unasked(t, l, neighbour, many[0])
 	last := echo(t, l, "h1", "last", "blue", "8080:7777", "8080:7777/udp")
 	fixed := static(t, l, "h1", "fixed")
 	stranger := l.Sandbox(t, "h1", "stranger", "--network", "red")
@@ -268,6 +273,45 @@ func TestMoreContainersThanABridgeTakes(t *testing.T) {
 		}
 		atRest(t, l)
 	})
+}
+
+// unasked checks that nothing of what a crowd's kernels say while it starts came to a
+// neighbour on their bridge, as each word would to every one; and that a word to all does:
+// one of the crowd says it now.
+func unasked(t *testing.T, l *labtest.Lab, e *ear, one string) {
+	t.Helper()
+	var links []struct {
+		Address string `json:"address"`
+		Addrs   []struct {
+			Local netip.Addr `json:"local"`
+		} `json:"addr_info"`
+	}
+	l.JSON(t, &links, "h1", "ip", "-n", one, "-j", "addr", "show", "dev", "eth0")
+	mac, err := net.ParseMAC(links[0].Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := datagram(t, lastFrame, mac, broadcast, links[0].Addrs[0].Local.AsSlice(), net.IPv4bcast.To4())
+	sendOn(t, l, "h1", "eth0", [][]byte{word}, "ip", "netns", "exec", one)
+	at := portOf(t, e.who)
+	host := strings.Fields(l.Run(t, "h1", "cat", "/sys/class/net/"+at.Name+"/address", "/sys/class/net/"+at.Master+"/address"))
+	var said []string
+	own := 0
+	for _, f := range e.heard(t) {
+		switch {
+		case tells(f, lastFrame):
+		case slices.Contains(host, net.HardwareAddr(f[6:12]).String()):
+			own++ // the host's kernel says of each subnet's gateway in which groups it is
+		default:
+			said = append(said, frame{"h1", "eth0", gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default)}.String())
+		}
+	}
+	if len(said) > 0 {
+		t.Errorf("%s heard %d frames of a crowd that starts, such as\n%s", e.who, len(said), strings.Join(said[:min(len(said), 5)], "\n"))
+	}
+	if own > 50 {
+		t.Errorf("%s heard %d frames of the host", e.who, own)
+	}
 }
 
 // bridgeOf returns the bridge that a container is on.

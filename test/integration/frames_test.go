@@ -94,9 +94,6 @@ func listenOn(t *testing.T, l *labtest.Lab, c labtest.Container, link, end strin
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// A lost last frame must not hang the test.
-	stop := time.AfterFunc(time.Minute, func() { _ = cmd.Cancel() })
-	t.Cleanup(func() { stop.Stop() })
 	e := &ear{c, bufio.NewScanner(out), cmd}
 	e.lines.Buffer(nil, 1<<18)
 	for e.lines.Scan() {
@@ -111,6 +108,9 @@ func listenOn(t *testing.T, l *labtest.Lab, c labtest.Container, link, end strin
 // heard returns the frames up to the last.
 func (e *ear) heard(t *testing.T) [][]byte {
 	t.Helper()
+	// A lost last frame must not hang the test.
+	stop := time.AfterFunc(time.Minute, func() { _ = e.cmd.Cancel() })
+	defer stop.Stop()
 	var frames [][]byte
 	for e.lines.Scan() && e.lines.Text() != heardAll {
 		frame, err := hex.DecodeString(e.lines.Text())
