@@ -14,7 +14,7 @@ import (
 
 // A container engine moves interfaces into its containers by itself, so an attachment of
 // its goes through the stages of [cluster.Stage]: Offer, HandOver, adopted when the loop
-// finds the interface in the container, TakeBack, Detach. Each change of stage that gives
+// finds the interface in the container, TakeBack, Dismiss. Each change of stage that gives
 // something out of hand waits for a pass, so that none that was under way still has the
 // old one in mind.
 

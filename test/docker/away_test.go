@@ -3,13 +3,11 @@
 package docker
 
 import (
-	"errors"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/ovlnet/ovl/internal/lab"
-	"github.com/ovlnet/ovl/internal/lab/labtest"
 )
 
 // TestNetworkRemovedWhileAway: an engine that finds no agent removes a network all the
@@ -57,12 +55,7 @@ func TestNetworkRemovedWhileAway(t *testing.T) {
 		one.mustReach(t, "web", two.address(t, "db", "red"))
 		one.docker(t, "rm", "-f", "web")
 		two.docker(t, "rm", "-f", "db")
-		labtest.Until(t, "no endpoint is left", func() error {
-			if out := l.Run(t, "control", "ovlctl", "endpoint", "ls", "-o", "name"); out != "" {
-				return errors.New(out)
-			}
-			return nil
-		})
+		noEndpoints(t, l)
 
 		// Now it goes everywhere, and what it had is free.
 		one.docker(t, "network", "rm", "red")

@@ -88,12 +88,7 @@ func TestCrowd(t *testing.T) {
 				return nil
 			})
 		}
-		labtest.Until(t, "no endpoint is left", func() error {
-			if out := l.Run(t, "control", "ovlctl", "endpoint", "ls", "-o", "name"); out != "" {
-				return errors.New(out)
-			}
-			return nil
-		})
+		noEndpoints(t, l)
 	})
 }
 

@@ -101,6 +101,17 @@ func healthy(tb testing.TB, l *labtest.Lab, hosts ...string) {
 	}
 }
 
+// noEndpoints waits until the cluster has none.
+func noEndpoints(tb testing.TB, l *labtest.Lab) {
+	tb.Helper()
+	labtest.Until(tb, "no endpoint is left", func() error {
+		if out := l.Run(tb, "control", "ovlctl", "endpoint", "ls", "-o", "name"); out != "" {
+			return errors.New(out)
+		}
+		return nil
+	})
+}
+
 // TestNetworksOfTheCluster: what ovlctl makes and removes, engines have and lose.
 func TestNetworksOfTheCluster(t *testing.T) {
 	everyEngine(t, func(t *testing.T, v version) {
@@ -188,12 +199,7 @@ func TestNetworksOfAnEngine(t *testing.T) {
 		two.network(t, "blue")
 		problem(t, l, "h2", "was removed from this host's container engine")
 		one.docker(t, "rm", "-f", "first")
-		labtest.Until(t, "no endpoint is left", func() error {
-			if out := l.Run(t, "control", "ovlctl", "endpoint", "ls", "-o", "name"); out != "" {
-				return errors.New(out)
-			}
-			return nil
-		})
+		noEndpoints(t, l)
 		two.docker(t, "network", "rm", "blue")
 		one.lacks(t, "blue")
 		if out := l.Run(t, "control", "ovlctl", "network", "ls", "-o", "name"); out != "my-net" {
