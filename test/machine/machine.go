@@ -71,7 +71,7 @@ echo "$1" >etc/hostname
 const boot = `set -e
 name=$1 group=$2
 shift 2
-for hierarchy in systemd unified; do
+for hierarchy in systemd unified .; do # the last: where there is but one
 	[ -e /sys/fs/cgroup/$hierarchy/cgroup.procs ] || continue
 	mkdir -p /sys/fs/cgroup/$hierarchy$group/$name
 	echo $$ >/sys/fs/cgroup/$hierarchy$group/$name/cgroup.procs

@@ -63,7 +63,10 @@ func none(t *testing.T, l *labtest.Lab, host string) error {
 // CRI, which the kubelet shows, and leaves nothing.
 func TestContainerdBadConflists(t *testing.T) {
 	for _, v := range containerd.Versions(t) {
-		t.Run(v.Name, func(t *testing.T) { testContainerdBadConflists(t, v) })
+		t.Run(v.Name, func(t *testing.T) {
+			t.Parallel()
+			testContainerdBadConflists(t, v)
+		})
 	}
 }
 

@@ -155,7 +155,10 @@ func (c cri) removeAll(t *testing.T, name string) {
 // TestContainerd: pods of two containerds, by the CRI as the kubelet speaks it.
 func TestContainerd(t *testing.T) {
 	for _, v := range containerd.Versions(t) {
-		t.Run(v.Name, func(t *testing.T) { testContainerd(t, v) })
+		t.Run(v.Name, func(t *testing.T) {
+			t.Parallel()
+			testContainerd(t, v)
+		})
 	}
 }
 
@@ -318,7 +321,7 @@ func testContainerd(t *testing.T, v containerd.Version) {
 	t.Run("by ctr", func(t *testing.T) {
 		ctr := daemons["h1"]
 		// It names the namespace by a process of the container: /proc/PID/ns/net.
-		ctr.Must(t, "run", "--cni", "-d", "--cgroup", groupParent+"/plain", containerd.Busybox, "plain", "sleep", "100000")
+		ctr.Must(t, "run", "--cni", "-d", "--cgroup", groupParent+"/plain-"+v.Name, containerd.Busybox, "plain", "sleep", "100000")
 		if out := ctr.Must(t, "task", "exec", "--exec-id", "x", "plain", "ping", "-c", "1", db.addr.String()); !strings.Contains(out, " 0% packet loss") {
 			t.Error(out)
 		}
