@@ -225,7 +225,7 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 	}
 	p.plain = p.plain && p.r.plain(op)
 	p.touch(op)
-	if _, link := op.Row.(dataplane.Link); !link && key.Namespace() == dataplane.Host {
+	if key.Namespace() == dataplane.Host && !p.withPort(op.Row) {
 		p.entries++
 	}
 	if err == nil {
@@ -242,6 +242,20 @@ func (p *pass) do(ctx context.Context, op dataplane.Op) {
 		p.again = true
 		p.r.rows[key].outcome.Next = time.Time{}
 	}
+}
+
+// withPort reports whether a row of the host comes and goes with a container's
+// interface: its port, the bridge's entry that leads there, and where its addresses are.
+func (p *pass) withPort(r dataplane.Row) bool {
+	switch r := r.(type) {
+	case dataplane.Link:
+		return true
+	case dataplane.FDB:
+		return !r.Dst.IsValid()
+	case dataplane.Neigh:
+		return p.want.Links[dataplane.LinkKey{NS: r.NS, Name: r.Link}].Kind == dataplane.Bridge
+	}
+	return false
 }
 
 // touch puts what an operation may have changed into the scope to read again.
