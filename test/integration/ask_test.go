@@ -110,6 +110,12 @@ func TestQuestionsGoToWhomTheyAsk(t *testing.T) {
 		listenAll(t, asker, fixed, third)
 		complete(t, append(here, fixed))
 	})
+	t.Run("the first port goes", func(t *testing.T) {
+		// The bridge has the MAC that all ports share from one of them.
+		l.Run(t, "h1", "ovlctl", "rm", "-f", "asker")
+		asker, third = third, l.Sandbox(t, "h1", "later", "--network", "blue")
+		listenAll(t, asker, asked, third)
+	})
 	t.Run("without guards all hear", func(t *testing.T) {
 		if err := l.Kill(t.Context(), "h1", lab.Agent); err != nil {
 			t.Fatal(err)
