@@ -23,10 +23,12 @@ import (
 // patience bounds a command. Runtimes wait for minutes, and hold a lock.
 const patience = 60 * time.Second
 
-// redial is how soon an agent that is away is tried again: it is on this host.
-var redial = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
-	MinConnectTimeout: time.Second,
+// redial says how soon an agent that is away is tried again: it is on this host.
+func redial() grpc.DialOption {
+	return grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
+		MinConnectTimeout: time.Second,
+	})
 }
 
 // errTaken is the code for what somebody else has: an address, a port of the host, or the
@@ -60,7 +62,7 @@ func (p plugin) ask(r *request, do func(context.Context, agent) error) error {
 		shut.Store(refused)
 		return conn, err
 	}
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial), grpc.WithConnectParams(redial))
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial), redial())
 	if err != nil {
 		return invalid("socket: %q: %v", socket, err)
 	}
