@@ -182,8 +182,10 @@ func kernelsAsk(t *testing.T, l *labtest.Lab, asker, asked, third labtest.Contai
 	}
 	sendFrames(t, asker, "eth0", [][]byte{datagram(t, lastFrame, me.mac, broadcast, me.four, net.IPv4bcast.To4())})
 	for _, f := range e.heard(t) {
-		if !tells(f, lastFrame) {
-			t.Errorf("%s hears %s", third, frame{third.Host, "eth0", gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default)})
+		p := gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default)
+		// Of the host's kernel it may hear besides in which groups a link is that is new.
+		if p.Layer(layers.LayerTypeARP) != nil || p.Layer(layers.LayerTypeICMPv6NeighborSolicitation) != nil {
+			t.Errorf("%s hears %s", third, frame{third.Host, "eth0", p})
 		}
 	}
 }
