@@ -221,7 +221,7 @@ func (p *planner) portGuard() {
 
 // sources emits as whom a container may send at the port link: with its MAC, from
 // its addresses, and where it has IPv6 from the link-local address that the kernel
-// makes of the MAC, and from none.
+// makes of the MAC.
 func (p *planner) sources(link string, itf cluster.Interface) {
 	if p.local.NoGuard[dataplane.NFBridge] {
 		return
