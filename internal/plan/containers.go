@@ -76,8 +76,7 @@ func (p *planner) misfit(n network, known bool, att cluster.Attachment, itf clus
 // veth emits both ends of an interface.
 func (p *planner) veth(n network, att cluster.Attachment, itf cluster.Interface) {
 	host := HostEnd(att, itf)
-	p.sources(host, itf)
-	p.owners(itf)
+	p.speaks(host, itf)
 	if att.Stage.Lent() {
 		return // the engine has it in hand
 	}

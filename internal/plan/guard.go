@@ -11,7 +11,7 @@ import (
 )
 
 // guards emits what keeps strangers out of the tunnel and what may enter a bridge
-// from its ports; [planner.sources] says who may send there as whom.
+// from its ports; [planner.speaks] says who may send there as whom.
 func (p *planner) guards(nets []network) {
 	if p.tunnelled(nets) && p.able(dataplane.NFInet,
 		"tunnel", "frames from hosts that are no members are not kept out of the networks") {
@@ -219,31 +219,19 @@ func (p *planner) portGuard() {
 	)
 }
 
-// sources emits as whom a container may send at the port link: with its MAC, from
-// its addresses, and where it has IPv6 from the link-local address that the kernel
-// makes of the MAC.
-func (p *planner) sources(link string, itf cluster.Interface) {
+// speaks emits as whom a container may send at the port link, and that questions for
+// that address go to it instead of to all ports of the bridge: with its MAC, from its
+// addresses, and where it has IPv6 from the link-local address that the kernel makes
+// of the MAC.
+func (p *planner) speaks(link string, itf cluster.Interface) {
 	if p.local.NoGuard[dataplane.NFBridge] {
 		return
 	}
+	as := func(a netip.Addr) { p.add(dataplane.Source(link, itf.MAC, a), dataplane.Owner(a, itf.MAC)) }
 	for _, a := range itf.Addrs {
-		p.add(dataplane.Source(link, itf.MAC, a.Addr()))
+		as(a.Addr())
 		if a.Addr().Is6() {
-			p.add(dataplane.Source(link, itf.MAC, linkLocal(itf.MAC)))
-		}
-	}
-}
-
-// owners emits to whom a question for an interface's addresses goes, instead of to all
-// ports of the bridge.
-func (p *planner) owners(itf cluster.Interface) {
-	if p.local.NoGuard[dataplane.NFBridge] {
-		return
-	}
-	for _, a := range itf.Addrs {
-		p.add(dataplane.Owner(a.Addr(), itf.MAC))
-		if a.Addr().Is6() {
-			p.add(dataplane.Owner(linkLocal(itf.MAC), itf.MAC))
+			as(linkLocal(itf.MAC))
 		}
 	}
 }
