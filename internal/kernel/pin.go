@@ -15,7 +15,7 @@ import (
 // boots (net_cookie in net/core/net_namespace.c), and which boot that is. The
 // inode of a namespace is no such thing: the next one may get it.
 func Pin(ns *os.File) (string, error) {
-	boot, err := bootID()
+	boot, err := BootID()
 	if err != nil {
 		return "", err
 	}
@@ -30,16 +30,15 @@ func Pin(ns *os.File) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read cookie of network namespace: %w", err)
 	}
-	return fmt.Sprintf("%s-%d", boot, cookie), nil
+	return fmt.Sprintf("%s-%d", boot[:min(len(boot), 8)], cookie), nil
 }
 
-// boot is what bootID has read.
+// boot is what BootID has read.
 var boot atomic.Pointer[string] //nolint:gochecknoglobals // the machine has one, which lasts longer than this process
 
-// bootID returns the beginning of the kernel's identity of this boot. It is read once,
-// since every entry into a pinned namespace asks for it; that it cannot be read is not
-// remembered.
-func bootID() (string, error) {
+// BootID returns the kernel's identity of this boot. It is read once, since every entry
+// into a pinned namespace asks for it; that it cannot be read is not remembered.
+func BootID() (string, error) {
 	if id := boot.Load(); id != nil {
 		return *id, nil
 	}
@@ -48,7 +47,6 @@ func bootID() (string, error) {
 		return "", fmt.Errorf("read boot ID: %w", err)
 	}
 	id := strings.TrimSpace(string(raw))
-	id = id[:min(len(id), 8)]
 	boot.Store(&id)
 	return id, nil
 }

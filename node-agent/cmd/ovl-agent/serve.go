@@ -392,11 +392,11 @@ func (d *program) ready(ctx context.Context, settled <-chan struct{}) error {
 
 // bootID returns the kernel's identity of this boot.
 func bootID() string {
-	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, err := kernel.BootID()
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(raw))
+	return id
 }
 
 // instance returns an identity of this process.
