@@ -62,12 +62,7 @@ func none(t *testing.T, l *labtest.Lab, host string) error {
 // TestContainerdBadConflists: a configuration that cannot be is an error of one line by the
 // CRI, which the kubelet shows, and leaves nothing.
 func TestContainerdBadConflists(t *testing.T) {
-	for _, v := range containerd.Versions(t) {
-		t.Run(v.Name, func(t *testing.T) {
-			t.Parallel()
-			testContainerdBadConflists(t, v)
-		})
-	}
+	withEach(t, testContainerdBadConflists)
 }
 
 func testContainerdBadConflists(t *testing.T, v containerd.Version) {

@@ -154,10 +154,16 @@ func (c cri) removeAll(t *testing.T, name string) {
 
 // TestContainerd: pods of two containerds, by the CRI as the kubelet speaks it.
 func TestContainerd(t *testing.T) {
+	withEach(t, testContainerd)
+}
+
+// withEach runs a test with each version of containerd, side by side.
+func withEach(t *testing.T, test func(*testing.T, containerd.Version)) {
+	t.Helper()
 	for _, v := range containerd.Versions(t) {
 		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
-			testContainerd(t, v)
+			test(t, v)
 		})
 	}
 }
